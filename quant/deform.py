@@ -1,0 +1,197 @@
+"""Deformable convolutions as torch modules, with the limits that make them cheap in hardware.
+
+    y_c(p) = sum_k  w_c[k] * x_c(s*p + p_k + o_k(p)),      p_k in {-1,0,1}^2, zero outside the map
+
+`offsets` says where o_k comes from, `sampling` how a fractional position is read:
+
+    free      two numbers per tap and pixel (DCNv1, arXiv 1703.06211)
+    bounded   the same, clamped to [-bound, bound]
+    square    one number d per pixel, o_k = (d - 1) * p_k: a 3x3 of varying dilation, d clamped to [0, bound]
+    bilinear  four neighbours, gradients exact
+    rounded   nearest integer, ties to even; gradients straight-through, by central difference
+
+CoDeNet's operator (arXiv 2006.08357, section 3) is depthwise + square + rounded. Rounding and clamping are part
+of the operator, in training as in hardware.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Offsets = Literal["free", "bounded", "square"]
+Sampling = Literal["bilinear", "rounded"]
+
+TAPS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
+
+
+def round_clamp(d: Tensor, low: float, high: float) -> Tensor:
+    """Round half to even, then clamp. The gradient is that of the clamp alone (straight-through rounding)."""
+    inside = d.clamp(low, high)
+    return inside + (inside.detach().round() - inside.detach())
+
+
+class _SquareDepthwise(torch.autograd.Function):
+    """Depthwise square sampling at integer d, on channel-last rows: one gathered row is all channels of a tap."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, d: Tensor, w: Tensor, stride: int, bound: int) -> Tensor:
+        n, c, h, wd = x.shape
+        oh, ow = d.shape[-2:]
+        margin = bound + 1  # one more than is read, so that d + 1 and d - 1 exist for the gradient
+        rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin)).contiguous().view(-1, c)
+        wp, hp = wd + 2 * margin, h + 2 * margin
+        ys = torch.arange(oh, device=x.device).view(1, -1, 1) * stride + margin
+        xs = torch.arange(ow, device=x.device).view(1, 1, -1) * stride + margin
+        base = torch.arange(n, device=x.device).view(-1, 1, 1) * (hp * wp) + ys * wp + xs
+        steps = torch.tensor([i * wp + j for i, j in TAPS], device=x.device).view(1, 1, 1, 9)
+        di = d.to(torch.int64).view(n, oh, ow, 1)
+        index = base.unsqueeze(-1) + di * steps  # (N, H', W', 9)
+        taps = rows.index_select(0, index.flatten()).view(-1, 9, c)
+        w9 = w.view(c, 9).t()
+        y = (taps * w9).sum(1)
+        ctx.save_for_backward(rows, index, steps, taps, w9, di)
+        ctx.geometry = (x.shape, margin, hp, wp, d.shape, bound)
+        return y.view(n, oh, ow, c).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        rows, index, steps, taps, w9, di = ctx.saved_tensors
+        (n, c, h, wd), margin, hp, wp, d_shape, _ = ctx.geometry
+        g = grad.permute(0, 2, 3, 1).reshape(-1, 1, c)
+        gx = gd = gw = None
+        if ctx.needs_input_grad[2]:
+            gw = (taps * g).sum(0).t().reshape(c, 1, 3, 3)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            gt = g * w9  # gradient of every gathered tap, (P, 9, C)
+        if ctx.needs_input_grad[0]:
+            gx = torch.zeros_like(rows).index_add_(0, index.flatten(), gt.reshape(-1, c))
+            gx = gx.view(n, hp, wp, c)[:, margin : margin + h, margin : margin + wd].permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            high = rows.index_select(0, (index + steps).flatten()).view(-1, 9, c)
+            low = rows.index_select(0, (index - steps).flatten()).view(-1, 9, c)
+            gd = torch.einsum("pkc,pkc->p", high.sub_(low), gt).mul_(0.5).view(d_shape)
+        return gx, gd, gw, None, None
+
+
+def square_depthwise(x: Tensor, d: Tensor, weight: Tensor, stride: int, bound: int) -> Tensor:
+    """Depthwise 3x3 on a square window of half-side d(p).
+
+    x (N,C,H,W); d (N,1,H',W') already integer in [0, bound]; weight (C,1,3,3) -> (N,C,H',W').
+    Gradients: exact for x and weight; for d the central difference of the output.
+    """
+    result: Tensor = _SquareDepthwise.apply(x, d, weight, stride, bound)  # type: ignore[no-untyped-call]
+    return result
+
+
+def square_offsets(d: Tensor) -> Tensor:
+    """Offsets of the ONNX DeformConv that equals the square window: (N,1,H,W) -> (N,18,H,W), row before column."""
+    template = torch.tensor([v for tap in TAPS for v in tap], dtype=d.dtype, device=d.device).view(1, 18, 1, 1)
+    return (d - 1) * template
+
+
+def deform_conv(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """General deformable convolution with bilinear sampling, one offset group; equals ONNX DeformConv (opset 19).
+
+    x (N,C,H,W); offset (N,2*K*K,H',W'), channel 2k is the row and 2k+1 the column; weight (O,C/groups,K,K).
+    """
+    n, c, h, w = x.shape
+    o, _, kh, kw = weight.shape
+    oh, ow = offset.shape[-2:]
+    off = offset.view(n, kh * kw, 2, oh * ow)
+    ky, kx = torch.meshgrid(torch.arange(kh), torch.arange(kw), indexing="ij")
+    by = (torch.arange(oh) * stride - padding).view(-1, 1).expand(oh, ow).reshape(1, 1, -1)
+    bx = (torch.arange(ow) * stride - padding).view(1, -1).expand(oh, ow).reshape(1, 1, -1)
+    py = (by + (ky * dilation).reshape(1, -1, 1)).to(x) + off[:, :, 0]
+    px = (bx + (kx * dilation).reshape(1, -1, 1)).to(x) + off[:, :, 1]
+    y0, x0 = py.detach().floor(), px.detach().floor()
+    fy, fx = py - y0, px - x0
+    flat = x.reshape(n, c, h * w)
+
+    def corner(cy: Tensor, cx: Tensor) -> Tensor:
+        inside = (cy >= 0) & (cy < h) & (cx >= 0) & (cx < w)
+        index = (cy.clamp(0, h - 1) * w + cx.clamp(0, w - 1)).long().view(n, 1, -1).expand(n, c, -1)
+        value = flat.gather(2, index).view(n, c, kh * kw, -1)
+        return value * inside.view(n, 1, kh * kw, -1)
+
+    fy, fx = fy.unsqueeze(1), fx.unsqueeze(1)
+    top = corner(y0, x0) * (1 - fx) + corner(y0, x0 + 1) * fx
+    bottom = corner(y0 + 1, x0) * (1 - fx) + corner(y0 + 1, x0 + 1) * fx
+    taps = top * (1 - fy) + bottom * fy  # (N, C, K*K, P)
+    taps = taps.view(n, groups, c // groups, kh * kw, -1)
+    wg = weight.view(groups, o // groups, c // groups, kh * kw)
+    return torch.einsum("ngckp,gock->ngop", taps, wg).reshape(n, o, oh, ow)
+
+
+class DeformConv2d(nn.Module):
+    """Deformable 3x3 convolution with its offsets given as a second input.
+
+    Attributes `offsets`, `sampling`, `bound`, `groups` and `stride` are the variants of CoDeNet's ablation
+    (arXiv 2006.08357, table 2); they travel with the exported model. Weight (cout, cin/groups, 3, 3), no bias.
+    """
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        groups: int = 1,
+        stride: int = 1,
+        offsets: Offsets = "square",
+        sampling: Sampling = "rounded",
+        bound: int = 7,
+    ) -> None:
+        super().__init__()
+        if offsets not in ("free", "bounded", "square") or sampling not in ("bilinear", "rounded"):
+            raise ValueError(f"DeformConv2d: unknown variant {offsets}/{sampling}")
+        if bound < 1:
+            raise ValueError(f"DeformConv2d: bound is {bound}, expected at least 1 (an ordinary 3x3)")
+        self.groups, self.stride, self.bound = groups, stride, bound
+        self.offsets, self.sampling = offsets, sampling
+        self.weight = nn.Parameter(torch.empty(cout, cin // groups, 3, 3))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if groups == cin == cout:
+            nn.init.normal_(self.weight, std=1 / 3)
+
+    @property
+    def offset_channels(self) -> int:
+        return 1 if self.offsets == "square" else 18
+
+    @property
+    def depthwise(self) -> bool:
+        return self.weight.shape[1] == 1 and self.weight.shape[0] == self.groups
+
+    def limit(self, raw: Tensor) -> Tensor:
+        """The offsets that are used: raw predictions after this variant's clamp and rounding."""
+        low, high = {
+            "free": (-torch.inf, torch.inf),
+            "bounded": (-float(self.bound), float(self.bound)),
+            "square": (0.0, float(self.bound)),
+        }[self.offsets]
+        return round_clamp(raw, low, high) if self.sampling == "rounded" else raw.clamp(low, high)
+
+    def forward(self, x: Tensor, raw: Tensor) -> Tensor:
+        return self.sample(x, self.limit(raw), self.weight)
+
+    def sample(self, x: Tensor, used: Tensor, weight: Tensor) -> Tensor:
+        if self.offsets == "square" and self.sampling == "rounded" and self.depthwise:
+            return square_depthwise(x, used, weight, self.stride, self.bound)
+        offset = square_offsets(used) if self.offsets == "square" else used
+        return deform_conv(x, offset, weight, self.stride, groups=self.groups)
+
+    def extra_repr(self) -> str:
+        o, i = self.weight.shape[:2]
+        return (
+            f"{i * self.groups}, {o}, groups={self.groups}, stride={self.stride}, "
+            f"{self.offsets}, {self.sampling}, bound={self.bound}"
+        )

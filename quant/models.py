@@ -1,0 +1,169 @@
+"""CoDeNet (arXiv 2006.08357): ShuffleNetV2 backbone, deformable decoder, CenterNet heads.
+
+Configurations a to e are the published ones; `codenet-tiny` has the same topology at a size for tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quant.deform import Offsets, Sampling
+from quant.layers import ConvBlock, DeformBlock, OutputConv, ShuffleUnit, mapped
+
+STRIDE = 4  # image pixels per cell of the output grid, in every configuration
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a network is built from. `size` is (height, width) of the input, multiples of 32."""
+
+    name: str
+    size: tuple[int, int]
+    stem: str  # "stride4": 3x3 stride 4; "pool": 3x3 stride 2, then max-pool 3x3 stride 2
+    widths: tuple[int, int, int, int, int] = (24, 116, 232, 464, 1024)
+    repeats: tuple[int, int, int] = (3, 7, 3)  # unit blocks after each stage's down block
+    decoder: tuple[int, int, int] = (256, 128, 64)
+    head: int = 64
+    classes: int = 20
+    offsets: Offsets = "square"
+    sampling: Sampling = "rounded"
+    bound: int = 7
+    size_unit: float = 16.0  # the size head predicts in this many cells; a power of two
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+_WIDE = (24, 244, 488, 976, 2153)
+ZOO: dict[str, ModelConfig] = {
+    c.name: c
+    for c in (
+        ModelConfig("codenet-a", (256, 256), "stride4"),
+        ModelConfig("codenet-b", (256, 256), "pool"),
+        ModelConfig("codenet-c", (512, 512), "stride4"),
+        ModelConfig("codenet-d", (512, 512), "stride4", widths=_WIDE),
+        ModelConfig("codenet-e", (512, 512), "pool", widths=_WIDE),
+        ModelConfig(
+            "codenet-tiny",
+            (128, 128),
+            "stride4",
+            widths=(16, 48, 96, 192, 320),
+            repeats=(2, 3, 2),
+            decoder=(128, 64, 48),
+            head=48,
+        ),
+    )
+}
+
+
+def model_config(name: str, classes: int = 20) -> ModelConfig:
+    """Configuration of a zoo model with the number of classes of a data set. Raises KeyError."""
+    return replace(ZOO[name], classes=classes)
+
+
+class Stem(nn.Module):
+    def __init__(self, cout: int, kind: str) -> None:
+        super().__init__()
+        if kind not in ("stride4", "pool"):
+            raise ValueError(f"stem is {kind!r}, expected 'stride4' or 'pool'")
+        self.conv = ConvBlock(3, cout, 3, 4 if kind == "stride4" else 2, role="stem")
+        self.pool = nn.MaxPool2d(3, 2, 1) if kind == "pool" else None
+
+    def forward(self, x: Any) -> Any:
+        x = self.conv(x)
+        return x if self.pool is None else mapped(x, self.pool)
+
+
+class CoDeNet(nn.Module):
+    """Image (N,3,H,W), value (pixel - 128) / 128 -> heat-map logits, sizes and centre offsets at stride 4.
+
+    Returns (hm (N,classes,H/4,W/4), wh (N,2,..) width and height in `size_unit` cells, reg (N,2,..) x and y in cells).
+    """
+
+    outputs = ("hm", "wh", "reg")
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_quant: nn.Module = nn.Identity()
+        w = config.widths
+        self.stem = Stem(w[0], config.stem)
+        stages = []
+        for s, (cin, cout, count) in enumerate(zip(w[:3], w[1:4], config.repeats, strict=True)):
+            share = f"stages.{s}.out"
+            units = [ShuffleUnit(cin, cout, 2, share)]
+            units += [ShuffleUnit(cout, cout, 1, share) for _ in range(count)]
+            stages.append(nn.Sequential(*units))
+        self.stages = nn.Sequential(*stages)
+        self.neck = ConvBlock(w[3], w[4])
+        ins = (w[4], *config.decoder[:2])
+        self.decoder = nn.Sequential(
+            *(
+                DeformBlock(i, o, config.offsets, config.sampling, config.bound)
+                for i, o in zip(ins, config.decoder, strict=True)
+            )
+        )
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    ConvBlock(config.decoder[2], config.head),
+                    ConvBlock(config.head, config.head, 3, groups=config.head, role="dw"),
+                    OutputConv(config.head, n),
+                )
+                for name, n in (("hm", config.classes), ("wh", 2), ("reg", 2))
+            }
+        )
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d) and m.bias is None:
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+                if m.groups == m.in_channels:
+                    nn.init.normal_(m.weight, std=1 / m.kernel_size[0])
+        for name, bias in (("hm", -2.19), ("wh", 10.0 / self.config.size_unit), ("reg", 0.5)):
+            last = self.heads[name][-1].conv  # type: ignore[index]
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.constant_(last.bias, bias)
+
+    def forward(self, x: Tensor) -> tuple[Any, Any, Any]:
+        y = self.decoder(self.neck(self.stages(self.stem(self.input_quant(x)))))
+        return self.heads["hm"](y), self.heads["wh"](y), self.heads["reg"](y)
+
+
+def build(config: ModelConfig) -> CoDeNet:
+    """A float network with fresh parameters drawn from torch's global generator."""
+    return CoDeNet(config)
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def mac_count(config: ModelConfig) -> int:
+    """Multiply-accumulates of all convolutions for one image, deformable taps included."""
+    from quant.deform import DeformConv2d
+
+    total = 0
+
+    def count(module: nn.Module, _: Any, out: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        total += out.shape[-2] * out.shape[-1] * weight.numel()
+
+    model = build(config).eval()
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d)]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, *config.size))
+    for hook in hooks:
+        hook.remove()
+    return total
