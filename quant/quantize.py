@@ -1,0 +1,285 @@
+"""Turns a trained float network into its quantized twin: same module names, Brevitas layers inside.
+
+    twin = quantize_model(model)        # folds batch norms, replaces convolutions and activations
+    calibrate(twin, images)             # quant.calibrate
+    correct_bias(twin, images)
+    ... train `twin` like any module; export_onnx(twin, path, size)
+
+In training mode the layers work on plain tensors (bias left in float: its grid is finer than the gradient noise);
+in evaluation mode scales travel with the values and every number obeys the integer contract.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import brevitas.nn as qnn
+import torch
+import torch.nn.functional as F
+from brevitas.nn.quant_layer import QuantWeightBiasInputOutputLayer
+from brevitas.proxy.quant_proxy import QuantProxyFromInjector
+from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
+from torch import Tensor, nn
+
+from quant.deform import DeformConv2d
+from quant.layers import ConvBlock, DeformBlock, OutputConv
+from quant.quantizers import (
+    BIAS,
+    PRESETS,
+    FakeQuant,
+    InputAct,
+    Preset,
+    SignedAct,
+    UnsignedAct,
+    weight_quantizer,
+)
+
+
+def plain(x: Any) -> Tensor:
+    """The values of a tensor or QuantTensor."""
+    value: Tensor = x.value if hasattr(x, "value") and hasattr(x, "set") else x
+    return value
+
+
+def _trained_weight(layer: Any) -> Tensor:
+    proxy = layer.weight_quant
+    quantized: Tensor = proxy.tensor_quant.quantize(layer.weight) if proxy.is_quant_enabled else layer.weight
+    return quantized
+
+
+class QuantConv2d(qnn.QuantConv2d):
+    """Convolution with quantized weights and bias. The result is the accumulator, a plain tensor."""
+
+    def forward(self, input: Any) -> Any:
+        if self.training:
+            w = _trained_weight(self)
+            return F.conv2d(
+                plain(input), w, self.bias, self.stride, self.padding, self.dilation, self.groups
+            )
+        return self.forward_impl(input)
+
+    def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:
+        bias = None if quant_bias is None else plain(quant_bias)
+        return self._conv_forward(plain(x), plain(quant_weight), bias)
+
+
+class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
+    """Deformable convolution with quantized weights; offsets are rounded and clamped inside, also in training."""
+
+    def __init__(self, source: DeformConv2d, weight_quant: type) -> None:
+        cout, per_group = source.weight.shape[:2]
+        DeformConv2d.__init__(
+            self,
+            per_group * source.groups,
+            cout,
+            source.groups,
+            source.stride,
+            source.offsets,
+            source.sampling,
+            source.bound,
+        )
+        self.register_parameter("bias", None)
+        self.weight.data.copy_(source.weight.data)
+        QuantWeightBiasInputOutputLayer.__init__(
+            self,
+            weight_quant=weight_quant,
+            bias_quant=None,
+            input_quant=None,
+            output_quant=None,
+            return_quant_tensor=False,
+        )
+        self._raw: Tensor | None = None
+
+    output_channel_dim = 0
+
+    @property
+    def channelwise_separable(self) -> bool:
+        return self.depthwise
+
+    def max_acc_bit_width(self, input_bit_width: Tensor, quant_weight_bit_width: Tensor) -> Tensor:
+        taps = self.weight[0].numel()
+        return input_bit_width + quant_weight_bit_width + float((taps - 1).bit_length())
+
+    def forward(self, x: Any, raw: Any) -> Any:
+        if self.training:
+            return self.sample(plain(x), self.limit(plain(raw)), _trained_weight(self))
+        self._raw = plain(raw)
+        try:
+            return self.forward_impl(x)
+        finally:
+            self._raw = None
+
+    def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:
+        assert self._raw is not None
+        if torch.jit.is_tracing():
+            from quant.export import traced_deform_conv
+
+            return traced_deform_conv(self, plain(x), self._raw, plain(quant_weight))
+        return self.sample(plain(x), self.limit(self._raw), plain(quant_weight))
+
+
+def _train_quantizer(proxy: ActQuantProxyFromInjectorBase) -> FakeQuant:
+    quantizer = proxy.fused_activation_quant_proxy.tensor_quant
+    assert isinstance(quantizer, FakeQuant)
+    return quantizer
+
+
+class QuantReLU(qnn.QuantReLU):
+    """ReLU and u8 quantizer in one: the clamp at code 0 is the ReLU."""
+
+    def forward(self, input: Any) -> Any:
+        if self.training and self.act_quant.is_quant_enabled:
+            return _train_quantizer(self.act_quant).quantize(plain(input))
+        return super().forward(input)
+
+
+class QuantIdentity(qnn.QuantIdentity):
+    """Quantizer of a tensor that no ReLU precedes."""
+
+    def forward(self, input: Any) -> Any:
+        if self.training and self.act_quant.is_quant_enabled:
+            return _train_quantizer(self.act_quant).quantize(plain(input))
+        return super().forward(input)
+
+
+def fold_batch_norm(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
+    """Give `conv` the weights and bias of conv followed by bn in evaluation mode (computed in float64)."""
+    mean, var = bn.running_mean, bn.running_var
+    assert mean is not None and var is not None
+    factor = (var.double() + bn.eps).rsqrt()
+    if bn.affine:
+        factor = factor * bn.weight.detach().double()
+    bias = -mean.double() * factor
+    if conv.bias is not None:
+        bias = bias + conv.bias.detach().double() * factor
+    if bn.affine:
+        bias = bias + bn.bias.detach().double()
+    weight = conv.weight.detach().double() * factor.view(-1, *[1] * (conv.weight.dim() - 1))
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype))
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """A copy of a float network without batch norms, equal to it in evaluation mode up to float rounding."""
+    folded = copy.deepcopy(model).eval()
+    for block in folded.modules():
+        if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
+            fold_batch_norm(block.conv, block.bn)
+            block.bn = nn.Identity()
+    return folded
+
+
+def _quantized_conv(conv: nn.Conv2d, preset: Preset, role: str) -> QuantConv2d:
+    layer = QuantConv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        bias=conv.bias is not None,
+        weight_quant=weight_quantizer(preset.weight_bits[role], preset.mantissa),
+        bias_quant=BIAS if conv.bias is not None else None,
+    )
+    layer.weight.data.copy_(conv.weight.data)
+    if conv.bias is not None:
+        layer.bias.data.copy_(conv.bias.data)
+    layer.weight_quant.init_tensor_quant()  # its first scales belong to the weights just copied
+    return layer
+
+
+def _quantized_act(act: nn.Module) -> nn.Module:
+    if isinstance(act, nn.ReLU):
+        return QuantReLU(UnsignedAct, return_quant_tensor=True)
+    return QuantIdentity(SignedAct, return_quant_tensor=True)
+
+
+def quantize_model(model: nn.Module, preset: str | Preset = "w4a8") -> nn.Module:
+    """The quantized twin of a float network, on the same device; the float network is left as it is.
+
+    Blocks with one `share` name get one activation quantizer. The heads' outputs are quantized too (s8, plain
+    tensors). Raises KeyError for an unknown preset.
+    """
+    plan = PRESETS[preset] if isinstance(preset, str) else preset
+    twin = fold(model)
+    device = next(model.parameters()).device
+    shared: dict[str, nn.Module] = {}
+    for block in list(twin.modules()):
+        if isinstance(block, ConvBlock):
+            block.conv = _quantized_conv(block.conv, plan, block.role)
+            if block.share is None:
+                block.act = _quantized_act(block.act)
+            else:
+                block.act = shared.setdefault(block.share, _quantized_act(block.act))
+        elif isinstance(block, OutputConv):
+            block.conv = _quantized_conv(block.conv, plan, block.role)
+            block.act = QuantIdentity(SignedAct, return_quant_tensor=False)
+        elif isinstance(block, DeformBlock):
+            block.offset = _quantized_conv(block.offset, plan, "offset")
+            block.dw = QuantDeformConv2d(block.dw, weight_quantizer(plan.weight_bits["deform"], plan.mantissa))
+            block.dw_act = _quantized_act(block.dw_act)
+    if not hasattr(twin, "input_quant"):
+        raise TypeError(f"{type(model).__name__} has no `input_quant`, the place of the image's quantizer")
+    twin.input_quant = QuantIdentity(InputAct, return_quant_tensor=True)
+    return twin.to(device).train(model.training)
+
+
+def weight_layers(twin: nn.Module) -> dict[str, nn.Module]:
+    """Every layer with quantized weights by its name, in the order of definition."""
+    return {n: m for n, m in twin.named_modules() if isinstance(m, QuantConv2d | QuantDeformConv2d)}
+
+
+def activation_quantizers(twin: nn.Module) -> dict[str, QuantReLU | QuantIdentity]:
+    """Every activation quantizer once (shared ones under their first name), the image's included."""
+    return {n: m for n, m in twin.named_modules() if isinstance(m, QuantReLU | QuantIdentity)}
+
+
+def scale_parameters(twin: nn.Module) -> list[nn.Parameter]:
+    """The trainable log2 scales: give them no weight decay and their own learning rate."""
+    return [
+        m.log2_scale
+        for m in twin.modules()
+        if isinstance(m, FakeQuant) and isinstance(m.log2_scale, nn.Parameter)
+    ]
+
+
+def freeze_scales(twin: nn.Module, frozen: bool = True) -> None:
+    """Stop (or resume) training the scales; towards the end of training exponents should no longer flip."""
+    for p in scale_parameters(twin):
+        p.requires_grad_(not frozen)
+        p.grad = None
+
+
+@contextmanager
+def quantization_disabled(
+    twin: nn.Module, weights: bool = True, activations: bool = True
+) -> Iterator[nn.Module]:
+    """Run the twin in float (or with only weights, or only activations, in float). Biases stay in float too.
+
+    Deformable offsets are rounded and clamped all the same: that belongs to the operator.
+    """
+    before: list[tuple[QuantProxyFromInjector, bool]] = []
+    for m in twin.modules():
+        if isinstance(m, QuantProxyFromInjector):
+            is_act = isinstance(m, ActQuantProxyFromInjectorBase)
+            is_weight = hasattr(m, "_cached_weight")
+            before.append((m, m.disable_quant))
+            m.disable_quant = m.disable_quant or (
+                activations if is_act else weights if is_weight else True
+            )
+    outputs = [m for m in twin.modules() if isinstance(m, QuantReLU | QuantIdentity)]
+    packed = [m.return_quant_tensor for m in outputs]
+    if activations:
+        for m in outputs:
+            m.return_quant_tensor = False
+    try:
+        yield twin
+    finally:
+        for proxy, state in before:
+            proxy.disable_quant = state
+        for m, state in zip(outputs, packed, strict=True):
+            m.return_quant_tensor = state
