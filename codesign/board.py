@@ -1,0 +1,158 @@
+"""Facts of a board, read from boards/NAME.toml or from a file of the same form.
+
+Adding a board is adding one TOML: every table names its source, every number its unit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from boards import TOMLS
+from codesign.errors import BoardError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FAMILIES = ("zynq7000", "zynqmp")
+LANES = (1, 2, 4, 8, 16)
+
+# table -> key -> (type, smallest, largest); text has no bounds
+FORM: Mapping[str, Mapping[str, tuple[type, int, int]]] = {
+    "part": {"name": (str, 0, 0), "family": (str, 0, 0)},
+    "resources": {
+        "luts": (int, 1_000, 10_000_000),
+        "ffs": (int, 1_000, 20_000_000),
+        "bram36": (int, 1, 10_000),
+        "uram": (int, 0, 10_000),
+        "dsps": (int, 1, 20_000),
+    },
+    "dram": {
+        "capacity_mib": (int, 1, 1 << 20),
+        "width_bits": (int, 8, 1024),
+        "bytes_per_s": (int, 10_000_000, 10**13),
+    },
+    "hp": {"ports": (int, 1, 64), "width_bits": (int, 8, 1024)},
+    "pynq": {"versions": (str, 0, 0)},
+    "default": {"clock_mhz": (int, 10, 1_000), "lanes": (int, min(LANES), max(LANES))},
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board. Peak bandwidth is what the memory's pins can move; what is usable is less."""
+
+    name: str
+    title: str
+    part: str  # as Vivado spells it
+    family: str  # zynq7000 or zynqmp
+    luts: int
+    ffs: int
+    bram36: int  # blocks of 36 Kbit
+    uram: int  # blocks of 288 Kbit
+    dsps: int
+    dram_bytes: int
+    dram_width_bits: int
+    dram_bytes_per_s: int  # peak
+    hp_ports: int  # AXI slave ports of the processing system that reach DRAM
+    hp_width_bits: int
+    pynq: str  # versions that run on it
+    clock_mhz: int  # default
+    lanes: int  # default
+    sources: Mapping[str, str] = field(repr=False)  # table of the TOML -> where its facts come from
+
+
+def board_names() -> tuple[str, ...]:
+    """Names of the boards that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in TOMLS.glob("*.toml")))
+
+
+def load_board(name_or_path: str | Path) -> Board:
+    """A board that comes with the package by its name, or any other by the path of its TOML.
+
+    Raises BoardError for an unknown name, or a file that is missing or does not have the form.
+    """
+    text = str(name_or_path)
+    path = Path(text)
+    if path.suffix != ".toml":
+        names = board_names()
+        if text not in names:
+            raise BoardError(_unknown(text, names))
+        path = TOMLS / f"{text}.toml"
+    return _parse(path, _read(path))
+
+
+def _unknown(name: str, names: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"board {name!r}: not known, expected one of {', '.join(names)}. "
+        f"{hint}Another board is described by a TOML like those in boards/: give its path."
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise BoardError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BoardError(f"{path}: not TOML: {error}. Correct that line.") from None
+
+
+def _parse(path: Path, data: Mapping[str, Any]) -> Board:
+    faults: list[str] = []
+    if not isinstance(data.get("title"), str):
+        faults.append("title is missing, expected text")
+    values: dict[str, Any] = {}
+    for table, keys in FORM.items():
+        given = data.get(table)
+        if not isinstance(given, Mapping):
+            faults.append(f"[{table}] is missing, expected {', '.join(keys)} and source")
+            continue
+        if not isinstance(given.get("source"), str):
+            faults.append(f"{table}.source is missing, expected where the facts of [{table}] come from")
+        for key, (kind, low, high) in keys.items():
+            value = given.get(key)
+            values[f"{table}.{key}"] = value
+            wanted = "text" if kind is str else f"an integer from {low} to {high}"
+            if value is None:
+                faults.append(f"{table}.{key} is missing, expected {wanted}")
+            elif type(value) is not kind or (isinstance(value, int) and not low <= value <= high):
+                faults.append(f"{table}.{key} is {value!r}, expected {wanted}")
+        faults += [f"{table}.{key} is not known" for key in sorted(set(given) - set(keys) - {"source"})]
+    faults += [f"{key} is not known" for key in sorted(set(data) - set(FORM) - {"title"})]
+    if not faults:
+        if values["part.family"] not in FAMILIES:
+            faults.append(f"part.family is {values['part.family']!r}, expected {' or '.join(FAMILIES)}")
+        if values["default.lanes"] not in LANES:
+            faults.append(f"default.lanes is {values['default.lanes']}, expected one of {LANES}")
+    if faults:
+        raise BoardError(f"{path}: {'; '.join(faults)}. Compare it with a file in boards/.")
+    return Board(
+        name=path.stem,
+        title=data["title"],
+        part=values["part.name"],
+        family=values["part.family"],
+        luts=values["resources.luts"],
+        ffs=values["resources.ffs"],
+        bram36=values["resources.bram36"],
+        uram=values["resources.uram"],
+        dsps=values["resources.dsps"],
+        dram_bytes=values["dram.capacity_mib"] << 20,
+        dram_width_bits=values["dram.width_bits"],
+        dram_bytes_per_s=values["dram.bytes_per_s"],
+        hp_ports=values["hp.ports"],
+        hp_width_bits=values["hp.width_bits"],
+        pynq=values["pynq.versions"],
+        clock_mhz=values["default.clock_mhz"],
+        lanes=values["default.lanes"],
+        sources={table: data[table]["source"] for table in FORM},
+    )

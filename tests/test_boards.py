@@ -1,0 +1,168 @@
+"""Boards are data: every fact in range and with a source, and errors that name the file and the key."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from boards import TOMLS
+from codesign.board import FAMILIES, FORM, LANES, board_names, load_board
+from codesign.errors import BoardError
+
+MADE_UP = """
+title = "A board that does not exist"
+[part]
+name = "xc7z010clg400-1"
+family = "zynq7000"
+source = "this test"
+[resources]
+luts = 17_600
+ffs = 35_200
+bram36 = 60
+uram = 0
+dsps = 80
+source = "this test"
+[dram]
+capacity_mib = 512
+width_bits = 16
+bytes_per_s = 2_000_000_000
+source = "this test"
+[hp]
+ports = 4
+width_bits = 64
+source = "this test"
+[pynq]
+versions = "none"
+source = "this test"
+[default]
+clock_mhz = 100
+lanes = 4
+source = "this test"
+"""
+
+
+def test_the_boards_are_there():
+    assert board_names() == (
+        "aup-zu3",
+        "kv260",
+        "pynq-z1",
+        "pynq-z2",
+        "pynq-zu",
+        "ultra96",
+        "ultra96-v1",
+        "zcu104",
+    )
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_facts_are_in_range(name):
+    board = load_board(name)
+    assert board.name == name and board.title
+    assert board.family in FAMILIES
+    assert board.part.startswith({"zynq7000": "xc7z", "zynqmp": ("xczu", "xck")}[board.family])
+    assert board.ffs == 2 * board.luts, "both families have two flip-flops a look-up table"
+    assert board.lanes in LANES
+    assert board.hp_width_bits == {"zynq7000": 64, "zynqmp": 128}[board.family]
+    assert board.dram_width_bits in (16, 32, 64)
+    transfers = board.dram_bytes_per_s * 8 / board.dram_width_bits
+    assert 800e6 <= transfers <= 2666e6, "data rate of DDR3-800 to DDR4-2666"
+    assert board.clock_mhz <= {"zynq7000": 200, "zynqmp": 333}[board.family]
+    assert set(board.sources) == set(FORM) and all(len(s) > 8 for s in board.sources.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "dsps", "bram36", "uram", "gigabytes_per_s"),
+    [
+        ("pynq-z1", 220, 140, 0, 2.1),
+        ("pynq-z2", 220, 140, 0, 2.1),
+        ("ultra96-v1", 360, 216, 0, 4.264),
+        ("ultra96", 360, 216, 0, 4.264),
+        ("pynq-zu", 1248, 144, 64, 19.2),
+        ("zcu104", 1728, 312, 96, 19.2),
+        ("kv260", 1248, 144, 64, 19.2),
+        ("aup-zu3", 360, 216, 0, 9.6),
+    ],
+)
+def test_figures_that_designs_hang_on(name, dsps, bram36, uram, gigabytes_per_s):
+    board = load_board(name)
+    assert (board.dsps, board.bram36, board.uram) == (dsps, bram36, uram)
+    assert board.dram_bytes_per_s == round(gigabytes_per_s * 1e9)
+
+
+def test_a_board_is_one_toml(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MADE_UP)
+    board = load_board(path)
+    assert (board.name, board.luts, board.dram_bytes, board.lanes) == ("mine", 17_600, 512 << 20, 4)
+    assert load_board(str(path)) == board
+
+
+def test_unknown_board():
+    with pytest.raises(BoardError) as error:
+        load_board("Ultra_96")
+    assert str(error.value) == (
+        "board 'Ultra_96': not known, expected one of aup-zu3, kv260, pynq-z1, pynq-z2, pynq-zu, ultra96, "
+        "ultra96-v1, zcu104. Did you mean ultra96 or ultra96-v1? "
+        "Another board is described by a TOML like those in boards/: give its path."
+    )
+
+
+def test_unknown_board_far_from_all():
+    with pytest.raises(BoardError) as error:
+        load_board("de10-nano-xyz")
+    assert "Did you mean" not in str(error.value) and "zcu104" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("luts = 17_600\n", ""), "resources.luts is missing, expected an integer from 1000 to 10000000"),
+        (
+            ("luts = 17_600", "luts = 17.6"),
+            "resources.luts is 17.6, expected an integer from 1000 to 10000000",
+        ),
+        (("dsps = 80", "dsps = -80"), "resources.dsps is -80, expected an integer from 1 to 20000"),
+        (("bram36 = 60", "bram36 = true"), "resources.bram36 is True, expected an integer from 1 to 10000"),
+        (("zynq7000", "artix7"), "part.family is 'artix7', expected zynq7000 or zynqmp"),
+        (("lanes = 4", "lanes = 3"), "default.lanes is 3, expected one of (1, 2, 4, 8, 16)"),
+        (("ports = 4", "ports = 4\nspeed = 1"), "hp.speed is not known"),
+        (("title =", "name ="), "title is missing, expected text; name is not known"),
+    ],
+)
+def test_wrong_values_are_named(tmp_path: Path, change, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(MADE_UP.replace(*change))
+    with pytest.raises(BoardError) as error:
+        load_board(path)
+    assert str(error.value) == f"{path}: {message}. Compare it with a file in boards/."
+
+
+def test_all_faults_at_once(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("title = 'x'\n[part]\nname = 'xc7z010clg400-1'\n")
+    with pytest.raises(BoardError) as error:
+        load_board(path)
+    for fault in (
+        "part.family is missing",
+        "part.source is missing",
+        "[resources] is missing",
+        "[hp] is missing",
+    ):
+        assert fault in str(error.value)
+
+
+def test_broken_toml_and_missing_file(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    with pytest.raises(BoardError, match=r"mine\.toml: cannot be read \(No such file or directory\)\. Check"):
+        load_board(path)
+    path.write_text("title = \n")
+    with pytest.raises(BoardError, match=r"mine\.toml: not TOML: .*line 1.*\. Correct that line\.$"):
+        load_board(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BoardError, match=r"mine\.toml: not TOML: "):
+        load_board(path)
+
+
+def test_tomls_carry_no_addresses():
+    for path in TOMLS.glob("*.toml"):
+        assert not re.search(r"https?://", path.read_text()), path.name
