@@ -1,0 +1,177 @@
+"""From raw integer head maps to boxes (CenterNet, arXiv 1904.07850, section 4).
+
+Everything that selects works on integers, so it has one answer on every machine: a peak is a cell of the heat map
+that is no less than its eight neighbours; of all peaks the `top` highest logits count, equal ones in the order
+lower class, row, column. The sigmoid is monotonic and only turns the chosen logits into scores.
+
+    centre = (column + reg_x, row + reg_y)   size = (wh_x, wh_y) * size_unit   box = (centre -+ size / 2) * stride
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.errors import CodesignError
+from codesign.images import Placement
+
+Ints = npt.NDArray[Any]  # an integer array of any width
+
+META = "codesign.detector"  # the key of the model's metadata that describes its heads
+TOP = 100
+
+
+class NotADetector(CodesignError):
+    """The model does not say how its outputs become boxes."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How a network's outputs are read. `scales`: real value of 1 LSB of each output, by name."""
+
+    classes: tuple[str, ...]
+    stride: int
+    size_unit: float
+    heatmap: str
+    size: str
+    offset: str
+    scales: Mapping[str, float]
+
+    @classmethod
+    def from_meta(
+        cls, meta: Mapping[str, str], scales: Mapping[str, float], where: str = "model"
+    ) -> Detector:
+        """Reads metadata `codesign.detector`. Raises NotADetector."""
+        if META not in meta:
+            raise NotADetector(
+                f"{where}: has no metadata {META!r}, expected the classes and heads of a detector. "
+                "Export it with `codesign export`."
+            )
+        try:
+            content = json.loads(meta[META])
+            heads = content["heads"]
+            found = cls(
+                tuple(str(c) for c in content["classes"]),
+                int(content["stride"]),
+                float(content["size_unit"]),
+                str(heads["heatmap"]),
+                str(heads["size"]),
+                str(heads["offset"]),
+                dict(scales),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise NotADetector(
+                f"{where}: metadata {META!r} is not understood ({type(error).__name__}: {error}), expected classes, "
+                "stride, size_unit and heads. Export it with `codesign export`."
+            ) from None
+        missing = [h for h in (found.heatmap, found.size, found.offset) if h not in scales]
+        if missing or not found.classes:
+            lack = f"names outputs {', '.join(missing)} that the model lacks" if missing else "names no class"
+            raise NotADetector(f"{where}: metadata {META!r} {lack}. Export it with `codesign export`.")
+        return found
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes (n, 4) float32 x1 y1 x2 y2 in pixels, labels (n,), scores (n,) in 0..1, best first."""
+
+    boxes: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def above(self, score: float) -> Detections:
+        keep = self.scores >= score
+        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
+
+
+def peaks(heat: Ints) -> npt.NDArray[np.bool_]:
+    """Cells (H, W, C) that are no less than their eight neighbours of the same class (those inside the map)."""
+    height, width, _ = heat.shape
+    low = np.iinfo(heat.dtype).min
+    padded = np.full((height + 2, width + 2, heat.shape[2]), low, heat.dtype)
+    padded[1:-1, 1:-1] = heat
+    rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    highest: Ints = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    result: npt.NDArray[np.bool_] = heat >= highest
+    return result
+
+
+def top_peaks(heat: Ints, top: int = TOP) -> Ints:
+    """The `top` highest peaks as int64 (n, 4) class, row, column, logit; ties in that order of columns."""
+    label, row, column = np.nonzero(peaks(heat).transpose(2, 0, 1))  # in the order that breaks ties
+    logit = heat[row, column, label].astype(np.int64)
+    best = np.argsort(-logit, kind="stable")[:top]
+    result: Ints = np.stack([label, row, column, logit], axis=1).astype(np.int64)[best]
+    return result
+
+
+def decode(
+    outputs: Mapping[str, Ints], detector: Detector, placement: Placement | None = None, top: int = TOP
+) -> Detections:
+    """Boxes of one picture from its head maps (H, W, C) of integer codes.
+
+    With `placement` the boxes are in pixels of the original picture, clipped to it, and those that fall outside
+    are dropped; without it they are in pixels of the network's input. Boxes without area are dropped.
+    """
+    found = top_peaks(outputs[detector.heatmap], top)
+    label, row, column, logit = found.T
+    shift = outputs[detector.offset][row, column].astype(np.float64) * detector.scales[detector.offset]
+    size = outputs[detector.size][row, column].astype(np.float64) * (
+        detector.scales[detector.size] * detector.size_unit
+    )
+    centre = np.stack([column, row], axis=1) + shift
+    boxes = (np.concatenate([centre - size / 2, centre + size / 2], axis=1) * detector.stride).astype(
+        np.float32
+    )
+    if placement is not None:
+        boxes = placement.to_image(boxes)
+    solid = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    scores = sigmoid(logit * detector.scales[detector.heatmap])
+    return Detections(boxes[solid], label[solid], scores[solid])
+
+
+def sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """1 / (1 + e^-x) without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+def coco_results(
+    detections: Detections,
+    image_id: int | str,
+    classes: tuple[str, ...],
+    category_ids: tuple[int, ...] | None = None,
+) -> list[dict[str, Any]]:
+    """Entries of a COCO result file. Category ids count from 1 unless the data set's own are given.
+
+    The class name is written too (`category`): readers of the format ignore keys they do not know.
+    """
+    entries = []
+    for (x1, y1, x2, y2), label, score in zip(
+        detections.boxes, detections.labels, detections.scores, strict=True
+    ):
+        entries.append(
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label] if category_ids else int(label) + 1,
+                "category": classes[label],
+                "bbox": [_short(v) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "score": _short(score, 5),
+            }
+        )
+    return entries
+
+
+def _short(value: Any, digits: int = 2) -> float:
+    number = round(float(value), digits)
+    assert math.isfinite(number)
+    return number
