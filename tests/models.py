@@ -1,0 +1,179 @@
+"""Integer graphs for tests: a small builder, and random networks with CoDeNet's topology.
+
+graph = random_codenet_graph(seed=1, size=64)          small, for every test
+graph = random_codenet_graph(size=256, **CONFIG_A)     0.28 GMAC, for timing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from codesign.ir import Graph, IntType, Node, TensorType
+from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops.op import Op
+
+U8, I8, I4 = IntType(8, False), IntType(8), IntType(4)
+CONFIG_A: dict[str, Any] = {
+    "widths": (24, 116, 232, 464, 1024),
+    "repeats": (3, 7, 3),
+    "decoder": (256, 128, 64),
+    "head": 64,
+    "classes": 20,
+}
+
+
+class Builder:
+    """Collects nodes and constants; every convolution brings its Requant, with shifts that keep codes lively."""
+
+    def __init__(self, seed: int = 0, mantissas: Sequence[int] = (1, 4, 5, 6, 7)) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.mantissas = mantissas
+        self.inputs: dict[str, TensorType] = {}
+        self.nodes: list[Node] = []
+        self.consts: dict[str, np.ndarray] = {}
+        self.const_types: dict[str, IntType] = {}
+        self.types: dict[str, TensorType] = {}
+
+    def input(self, name: str, shape: tuple[int, int, int], elem: IntType = I8) -> str:
+        self.inputs[name] = self.types[name] = TensorType(shape, elem)
+        return name
+
+    def const(self, name: str, values: np.ndarray, elem: IntType) -> str:
+        self.consts[name], self.const_types[name] = np.asarray(values, np.int64), elem
+        self.types[name] = TensorType(self.consts[name].shape, elem)
+        return name
+
+    def add(self, name: str, op: Op, *inputs: str) -> str:
+        self.nodes.append(Node(name, op, inputs))
+        self.types[name] = op.infer(*(self.types[s] for s in inputs))
+        return name
+
+    def weight(self, name: str, shape: tuple[int, ...], elem: IntType) -> str:
+        values = self.rng.integers(-elem.max, elem.max, shape, endpoint=True)
+        return self.const(f"{name}.weight", values, elem)
+
+    def requant(
+        self, acc: str, taps: int, result: str | None = None, out: IntType = U8, lo: int | None = None,
+        hi: int | None = None, spread: float = 0.4,
+    ) -> str:  # fmt: skip
+        """Bias, mantissas and shifts such that codes spread over about `spread` of the range, with some clipping."""
+        c = self.types[acc].shape[2]
+        lo, hi = out.min if lo is None else lo, out.max if hi is None else hi
+        weight = self.consts[f"{acc}.weight"]
+        rms = max(1.0, float(np.sqrt(np.mean(weight.astype(float) ** 2) * taps)) * 70)
+        mult = self.rng.choice(self.mantissas, c)
+        shift = np.rint(np.log2(rms * mult / (spread * max(hi - lo, 1)))).astype(int)
+        shift = shift + self.rng.integers(-1, 2, c)
+        bias = np.rint(self.rng.normal(0.3, 0.7, c) * rms).astype(np.int64)
+        self.const(f"{acc}.bias", bias, IntType(32))
+        self.const(f"{acc}.mult", mult, IntType(8, False))
+        self.const(f"{acc}.shift", shift, I8)
+        tables = (f"{acc}.bias", f"{acc}.mult", f"{acc}.shift")
+        return self.add(result or f"{acc}.q", Requant(out, lo, hi), acc, *tables)
+
+    def conv(
+        self, name: str, x: str, cout: int, kernel: int = 1, stride: int = 1, bits: IntType = I4, **requant: Any
+    ) -> str:  # fmt: skip
+        cin, pad = self.types[x].shape[2], kernel // 2
+        weight = self.weight(name, (kernel, kernel, cin, cout), bits)
+        self.add(name, Conv((kernel, kernel), (stride, stride), (pad,) * 4), x, weight)
+        return self.requant(name, kernel * kernel * cin, **requant)
+
+    def dwconv(self, name: str, x: str, stride: int = 1, bits: IntType = I4, **requant: Any) -> str:
+        weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
+        self.add(name, DwConv((stride, stride), (1, 1, 1, 1)), x, weight)
+        return self.requant(name, 9, **requant)
+
+    def deform(
+        self, name: str, x: str, max_offset: int = 7, stride: int = 1, bits: IntType = I4, **requant: Any
+    ) -> str:  # fmt: skip
+        """Offset convolution, its Requant to 0..max_offset, and the square deformable convolution."""
+        d = self.conv(f"{name}.offset", x, 1, stride=stride, bits=I8, out=IntType.holding(0, max_offset), lo=0,
+                      hi=max_offset, spread=1.5)  # fmt: skip
+        weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
+        self.add(name, DeformDwConv(max_offset, (stride, stride)), x, d, weight)
+        return self.requant(name, 9, **requant)
+
+    def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:
+        scales = scales or {}
+        every = {name: scales.get(name, 2.0**-7) for name in (*self.inputs, *outputs)}
+        return Graph(self.inputs, tuple(self.nodes), tuple(outputs), self.consts, self.const_types, every)
+
+
+def down_block(b: Builder, name: str, x: str, cout: int, stride: int = 2) -> str:
+    left = b.dwconv(f"{name}.left.dw", x, stride, out=I8)
+    left = b.conv(f"{name}.left.pw", left, cout // 2)
+    right = b.conv(f"{name}.right.pw1", x, cout // 2)
+    right = b.dwconv(f"{name}.right.dw", right, stride, out=I8)
+    right = b.conv(f"{name}.right.pw2", right, cout // 2)
+    return b.add(f"{name}.shuffle", Shuffle(2), b.add(f"{name}.cat", Concat(), left, right))
+
+
+def unit_block(b: Builder, name: str, x: str) -> str:
+    c = b.types[x].shape[2]
+    left = b.add(f"{name}.left", Slice(0, c // 2), x)
+    right = b.conv(f"{name}.pw1", b.add(f"{name}.right", Slice(c // 2, c), x), c // 2)
+    right = b.dwconv(f"{name}.dw", right, out=I8)
+    right = b.conv(f"{name}.pw2", right, c // 2)
+    return b.add(f"{name}.shuffle", Shuffle(2), b.add(f"{name}.cat", Concat(), left, right))
+
+
+def random_codenet_graph(
+    seed: int = 0,
+    size: int | tuple[int, int] = 64,
+    widths: Sequence[int] = (6, 10, 12, 16, 20),
+    repeats: Sequence[int] = (1, 1, 1),
+    decoder: Sequence[int] = (12, 10, 8),
+    head: int = 8,
+    classes: int = 3,
+    max_offset: int = 7,
+    stem: str = "stride4",
+    mantissas: Sequence[int] = (1, 4, 5, 6, 7),
+) -> Graph:
+    """CoDeNet with random weights: stem ("stride4" or "maxpool"), three ShuffleNetV2 stages, neck, deformable
+    decoder, heads hm / wh / reg. `size` (a side, or height and width) is a multiple of 4.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    b = Builder(seed, mantissas)
+    x = b.input("image", (height, width, 3))
+    if stem == "stride4":
+        x = b.conv("stem", x, widths[0], kernel=3, stride=4, bits=I8)
+    else:
+        x = b.conv("stem", x, widths[0], kernel=3, stride=2, bits=I8)
+        x = b.add("stem.pool", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), x)
+    for s, (cout, count) in enumerate(zip(widths[1:4], repeats, strict=True)):
+        x = down_block(b, f"stage{s + 1}.0", x, cout)
+        for u in range(count):
+            x = unit_block(b, f"stage{s + 1}.{u + 1}", x)
+    x = b.conv("neck", x, widths[4])
+    for s, cout in enumerate(decoder):
+        x = b.deform(f"decoder{s}.dw", x, max_offset, out=I8)
+        x = b.conv(f"decoder{s}.pw", x, cout)
+        x = b.add(f"decoder{s}.up", Upsample(2), x)
+    for name, cout in ("hm", classes), ("wh", 2), ("reg", 2):
+        y = b.conv(f"head.{name}.pw", x, head)
+        y = b.dwconv(f"head.{name}.dw", y)
+        b.conv(f"head.{name}.out", y, cout, bits=I8, result=name, out=I8)
+    return b.graph(("hm", "wh", "reg"), {"hm": 2.0**-4, "wh": 2.0**-6, "reg": 2.0**-7})
+
+
+def random_feeds(graph: Graph, seed: int = 1, batch: int = 1) -> dict[str, np.ndarray]:
+    """Uniform codes over each input's whole range, int64 (N, H, W, C)."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.integers(t.elem.min, t.elem.max, (batch, *t.shape), endpoint=True)
+        for name, t in graph.inputs.items()
+    }
+
+
+def macs(graph: Graph) -> int:
+    types = graph.types()
+    return sum(node.op.macs(*(types[s] for s in node.inputs)) for node in graph.nodes)
+
+
+def parameters(graph: Graph) -> int:
+    return sum(prod(a.shape) for name, a in graph.consts.items() if name.endswith((".weight", ".bias")))
