@@ -43,7 +43,7 @@ bench: $(VENV)/.all
 lint: $(VENV)/.all types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.hpp' '*.h' '*.cpp' ':!tests/golden')
+	$(BIN)/python -m tests.cpp_format
 
 types: $(VENV)/.all
 	$(BIN)/mypy
