@@ -5,6 +5,8 @@ that is no less than its eight neighbours; of all peaks the `top` highest logits
 lower class, row, column. The sigmoid is monotonic and only turns the chosen logits into scores.
 
     centre = (column + reg_x, row + reg_y)   size = (wh_x, wh_y) * size_unit   box = (centre -+ size / 2) * stride
+
+The head maps of a float network are decoded by the same functions, with scales of 1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 from codesign.errors import CodesignError
 from codesign.images import Placement
 
-Ints = npt.NDArray[Any]  # an integer array of any width
+Values = npt.NDArray[Any]  # integers of any width, or floats of a float network
 
 META = "codesign.detector"  # the key of the model's metadata that describes its heads
 TOP = 100
@@ -93,37 +95,35 @@ class Detections:
         return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
 
 
-def peaks(heat: Ints) -> npt.NDArray[np.bool_]:
+def peaks(heat: Values) -> npt.NDArray[np.bool_]:
     """Cells (H, W, C) that are no less than their eight neighbours of the same class (those inside the map)."""
     height, width, _ = heat.shape
-    low = np.iinfo(heat.dtype).min
+    low = -np.inf if heat.dtype.kind == "f" else np.iinfo(heat.dtype).min
     padded = np.full((height + 2, width + 2, heat.shape[2]), low, heat.dtype)
     padded[1:-1, 1:-1] = heat
     rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    highest: Ints = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    highest: Values = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
     result: npt.NDArray[np.bool_] = heat >= highest
     return result
 
 
-def top_peaks(heat: Ints, top: int = TOP) -> Ints:
-    """The `top` highest peaks as int64 (n, 4) class, row, column, logit; ties in that order of columns."""
+def top_peaks(heat: Values, top: int = TOP) -> tuple[npt.NDArray[np.int64], Values]:
+    """The `top` highest peaks as (n, 3) class, row, column, and their logits (n,); ties in that order of columns."""
     label, row, column = np.nonzero(peaks(heat).transpose(2, 0, 1))  # in the order that breaks ties
-    logit = heat[row, column, label].astype(np.int64)
+    logit = heat[row, column, label].astype(np.float64 if heat.dtype.kind == "f" else np.int64)
     best = np.argsort(-logit, kind="stable")[:top]
-    result: Ints = np.stack([label, row, column, logit], axis=1).astype(np.int64)[best]
-    return result
+    return np.stack([label, row, column], axis=1).astype(np.int64)[best], logit[best]
 
 
 def decode(
-    outputs: Mapping[str, Ints], detector: Detector, placement: Placement | None = None, top: int = TOP
+    outputs: Mapping[str, Values], detector: Detector, placement: Placement | None = None, top: int = TOP
 ) -> Detections:
     """Boxes of one picture from its head maps (H, W, C) of integer codes.
 
     With `placement` the boxes are in pixels of the original picture, clipped to it, and those that fall outside
     are dropped; without it they are in pixels of the network's input. Boxes without area are dropped.
     """
-    found = top_peaks(outputs[detector.heatmap], top)
-    label, row, column, logit = found.T
+    (label, row, column), logit = (v.T for v in top_peaks(outputs[detector.heatmap], top))
     shift = outputs[detector.offset][row, column].astype(np.float64) * detector.scales[detector.offset]
     size = outputs[detector.size][row, column].astype(np.float64) * (
         detector.scales[detector.size] * detector.size_unit
@@ -139,7 +139,7 @@ def decode(
     return Detections(boxes[solid], label[solid], scores[solid])
 
 
-def sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def sigmoid(x: Values) -> npt.NDArray[np.float32]:
     """1 / (1 + e^-x) without overflow."""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)

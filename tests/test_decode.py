@@ -64,12 +64,15 @@ def test_peaks_and_ties_equal_a_plain_loop(
     shape: tuple[int, int, int], low: int, top: int, seed: int, dtype: type
 ) -> None:
     heat = np.random.default_rng(seed).integers(low, 1 - low, shape).clip(-128, 127).astype(dtype)
-    assert [tuple(map(int, row)) for row in top_peaks(heat, top)] == loop_top_peaks(heat, top)
+    expected = loop_top_peaks(heat, top)
+    for values in (heat, heat.astype(np.float32)):
+        cells, logits = top_peaks(values, top)
+        assert [(*c, v) for c, v in zip(cells.tolist(), logits.tolist(), strict=True)] == expected
 
 
 def test_equal_logits_come_by_class_then_row_then_column() -> None:
     heat = np.full((2, 3, 2), -128, np.int8)
-    assert top_peaks(heat, 7)[:, :3].tolist() == [
+    assert top_peaks(heat, 7)[0].tolist() == [
         [0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2], [1, 0, 0],
     ]  # fmt: skip
 

@@ -42,14 +42,12 @@ def _scenes(spec: str, rest: str) -> Dataset:
             numbers[name] = int(text)
     if problems:
         raise DataError(f"data {spec!r}: {'; '.join(problems)}. Correct the spec.")
+    from quant.data.scenes import MissingPhotographs, Scenes
+
     try:
-        from quant.data.scenes import Scenes
-    except ImportError as error:
-        raise DataError(
-            f"data {spec!r}: scenes are made from photographs of the package {error.name}, which is not installed. "
-            "Install it with: pip install 'codesign-fpga[quant]'"
-        ) from None
-    return Scenes(split=values["split"], **numbers)
+        return Scenes(split=values["split"], **numbers)
+    except MissingPhotographs as error:
+        raise DataError(f"data {spec!r}: {error}") from None
 
 
 def _voc(spec: str, rest: str) -> Dataset:

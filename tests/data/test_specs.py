@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from codesign.errors import DataError
-from quant.data import Sample, letterboxed, load
+from quant.data import Sample, letterboxed, load, scenes
 from quant.data.coco import Coco
 from quant.data.specs import FORMS
 from quant.data.voc import Voc
@@ -30,27 +28,20 @@ def test_voc_and_coco(tmp_path: Path) -> None:
 
 
 def test_scenes_take_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("quant.data.scenes")
-    module.Scenes = lambda **given: given  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "quant.data.scenes", module)
+    monkeypatch.setattr(scenes, "Scenes", lambda **given: given)
     default = {"split": "test", "count": 500, "size": 256, "seed": 0}
     assert load("scenes") == load("scenes:") == default
     assert load("scenes:count=7,split=train") == default | {"count": 7, "split": "train"}
 
 
 def test_scenes_without_their_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Finder:
-        def find_spec(self, name: str, *_: object) -> None:
-            if name == "quant.data.scenes":
-                raise ModuleNotFoundError("No module named 'skimage'", name="skimage")
-
-    monkeypatch.delitem(sys.modules, "quant.data.scenes", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    scenes.photographs.cache_clear()
+    monkeypatch.setattr(scenes, "find_spec", lambda name: None)
     with pytest.raises(DataError) as caught:
         load("scenes:")
     assert str(caught.value) == (
-        "data 'scenes:': scenes are made from photographs of the package skimage, which is not installed. "
-        "Install it with: pip install 'codesign-fpga[quant]'"
+        "data 'scenes:': scenes: the photographs of skimage are not installed. "
+        "Run: pip install scikit-image scikit-learn"
     )
 
 
