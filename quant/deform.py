@@ -35,7 +35,11 @@ def round_clamp(d: Tensor, low: float, high: float) -> Tensor:
 
 
 class _SquareDepthwise(torch.autograd.Function):
-    """Depthwise square sampling at integer d, on channel-last rows: one gathered row is all channels of a tap."""
+    """Depthwise square sampling at integer d, on channel-last rows: one gathered row is all channels of a tap.
+
+    Taps are walked one after another, forward and backward, so that temporaries stay in the cache: gathering all
+    nine at once is three times slower on a CPU.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, d: Tensor, w: Tensor, stride: int, bound: int) -> Tensor:
@@ -46,35 +50,45 @@ class _SquareDepthwise(torch.autograd.Function):
         wp, hp = wd + 2 * margin, h + 2 * margin
         ys = torch.arange(oh, device=x.device).view(1, -1, 1) * stride + margin
         xs = torch.arange(ow, device=x.device).view(1, 1, -1) * stride + margin
-        base = torch.arange(n, device=x.device).view(-1, 1, 1) * (hp * wp) + ys * wp + xs
-        steps = torch.tensor([i * wp + j for i, j in TAPS], device=x.device).view(1, 1, 1, 9)
-        di = d.to(torch.int64).view(n, oh, ow, 1)
-        index = base.unsqueeze(-1) + di * steps  # (N, H', W', 9)
-        taps = rows.index_select(0, index.flatten()).view(-1, 9, c)
-        w9 = w.view(c, 9).t()
-        y = (taps * w9).sum(1)
-        ctx.save_for_backward(rows, index, steps, taps, w9, di)
-        ctx.geometry = (x.shape, margin, hp, wp, d.shape, bound)
+        base = (torch.arange(n, device=x.device).view(-1, 1, 1) * (hp * wp) + ys * wp + xs).flatten()
+        di = d.to(torch.int64).flatten()
+        w9 = w.view(c, 9).t().contiguous()
+        y = torch.zeros(base.numel(), c, dtype=x.dtype, device=x.device)
+        for k, (i, j) in enumerate(TAPS):
+            y.addcmul_(rows.index_select(0, base + di * (i * wp + j)), w9[k])
+        ctx.save_for_backward(rows, base, di, w9)
+        ctx.geometry = (x.shape, margin, hp, wp, d.shape)
         return y.view(n, oh, ow, c).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        rows, index, steps, taps, w9, di = ctx.saved_tensors
-        (n, c, h, wd), margin, hp, wp, d_shape, _ = ctx.geometry
-        g = grad.permute(0, 2, 3, 1).reshape(-1, 1, c)
-        gx = gd = gw = None
-        if ctx.needs_input_grad[2]:
-            gw = (taps * g).sum(0).t().reshape(c, 1, 3, 3)
-        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            gt = g * w9  # gradient of every gathered tap, (P, 9, C)
-        if ctx.needs_input_grad[0]:
-            gx = torch.zeros_like(rows).index_add_(0, index.flatten(), gt.reshape(-1, c))
+        rows, base, di, w9 = ctx.saved_tensors
+        (n, c, h, wd), margin, hp, wp, d_shape = ctx.geometry
+        want_x, want_d, want_w = ctx.needs_input_grad[:3]
+        g = grad.permute(0, 2, 3, 1).reshape(-1, c)
+        gx = torch.zeros_like(rows) if want_x else None
+        gd = torch.zeros_like(di, dtype=g.dtype) if want_d else None
+        gw = torch.zeros_like(w9) if want_w else None
+        for k, (i, j) in enumerate(TAPS):
+            step = i * wp + j
+            index = base + di * step
+            gt = g * w9[k]  # gradient of the gathered tap
+            if gw is not None:
+                gw[k] = rows.index_select(0, index).mul_(g).sum(0)
+            if gx is not None:
+                gx.index_add_(0, index, gt)
+            if gd is not None and step:
+                slope = rows.index_select(0, index + step).sub_(rows.index_select(0, index - step))
+                gd.add_(slope.mul_(gt).sum(1), alpha=0.5)
+        if gx is not None:
             gx = gx.view(n, hp, wp, c)[:, margin : margin + h, margin : margin + wd].permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[1]:
-            high = rows.index_select(0, (index + steps).flatten()).view(-1, 9, c)
-            low = rows.index_select(0, (index - steps).flatten()).view(-1, 9, c)
-            gd = torch.einsum("pkc,pkc->p", high.sub_(low), gt).mul_(0.5).view(d_shape)
-        return gx, gd, gw, None, None
+        return (
+            gx,
+            None if gd is None else gd.view(d_shape),
+            None if gw is None else gw.t().reshape(c, 1, 3, 3),
+            None,
+            None,
+        )
 
 
 def square_depthwise(x: Tensor, d: Tensor, weight: Tensor, stride: int, bound: int) -> Tensor:

@@ -5,8 +5,8 @@
     correct_bias(twin, images)
     ... train `twin` like any module; export_onnx(twin, path, size)
 
-In training mode the layers work on plain tensors (bias left in float: its grid is finer than the gradient noise);
-in evaluation mode scales travel with the values and every number obeys the integer contract.
+In training mode the layers work on plain tensors (biases left in float: their grid is finer than the gradient's
+noise); in evaluation mode scales travel with the values and every number obeys the integer contract.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class QuantConv2d(qnn.QuantConv2d):
     def forward(self, input: Any) -> Any:
         if self.training:
             w = _trained_weight(self)
-            return F.conv2d(
-                plain(input), w, self.bias, self.stride, self.padding, self.dilation, self.groups
-            )
+            return F.conv2d(plain(input), w, self.bias, self.stride, self.padding, self.dilation, self.groups)
         return self.forward_impl(input)
 
     def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:
@@ -67,7 +65,7 @@ class QuantConv2d(qnn.QuantConv2d):
 
 
 class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
-    """Deformable convolution with quantized weights; offsets are rounded and clamped inside, also in training."""
+    """Deformable convolution with quantized weights; rounds and clamps its offsets, in training too."""
 
     def __init__(self, source: DeformConv2d, weight_quant: type) -> None:
         cout, per_group = source.weight.shape[:2]
@@ -220,7 +218,8 @@ def quantize_model(model: nn.Module, preset: str | Preset = "w4a8") -> nn.Module
             block.act = QuantIdentity(SignedAct, return_quant_tensor=False)
         elif isinstance(block, DeformBlock):
             block.offset = _quantized_conv(block.offset, plan, "offset")
-            block.dw = QuantDeformConv2d(block.dw, weight_quantizer(plan.weight_bits["deform"], plan.mantissa))
+            bits = plan.weight_bits["deform"]
+            block.dw = QuantDeformConv2d(block.dw, weight_quantizer(bits, plan.mantissa))
             block.dw_act = _quantized_act(block.dw_act)
     if not hasattr(twin, "input_quant"):
         raise TypeError(f"{type(model).__name__} has no `input_quant`, the place of the image's quantizer")
@@ -268,9 +267,7 @@ def quantization_disabled(
             is_act = isinstance(m, ActQuantProxyFromInjectorBase)
             is_weight = hasattr(m, "_cached_weight")
             before.append((m, m.disable_quant))
-            m.disable_quant = m.disable_quant or (
-                activations if is_act else weights if is_weight else True
-            )
+            m.disable_quant = m.disable_quant or (activations if is_act else weights if is_weight else True)
     outputs = [m for m in twin.modules() if isinstance(m, QuantReLU | QuantIdentity)]
     packed = [m.return_quant_tensor for m in outputs]
     if activations:

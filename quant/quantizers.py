@@ -4,10 +4,10 @@
     scale = 2^-e            activations per tensor, weights per output channel
     scale = m * 2^-e        weights with a mantissa of `mantissa` bits, m in 2^(mantissa-1) .. 2^mantissa - 1
 
-Scales are trained as log2 (Trained Quantization Thresholds, arXiv 1903.08066) with the step-size gradient of LSQ
-(arXiv 1902.08153); restriction to the grid is straight-through. Brevitas' own modules compute the same values in
-about fifteen elementwise passes; `_FakeQuant` needs four and saves no intermediate, so that training a quantized
-network is not slower than training its float parent with batch norm.
+Scales are trained as log2 (Trained Quantization Thresholds, arXiv 1903.08066) with the step-size gradient of
+LSQ (arXiv 1902.08153); restriction to the grid is straight-through. Brevitas' own modules compute the same
+values in about fifteen elementwise passes; `_FakeQuant` needs four and saves no intermediate, so that training
+a quantized network takes about as long as training its float parent with batch norm.
 """
 
 from __future__ import annotations
@@ -96,12 +96,14 @@ class _FakeQuant(torch.autograd.Function):
 class FakeQuant(nn.Module):
     """A quantizer as Brevitas' proxies call it: x -> (values, scale, zero point, bits).
 
-    `log2_scale` is a parameter (a buffer if not `learned`): 0-dimensional, or [C,1,1,1] for C output channels.
+    `log2_scale` is a parameter (a buffer if not `learned`): 0-dimensional, or [C,1,1,1] per output channel.
     """
 
     log2_scale: Tensor
 
-    def __init__(self, log2_scale: Tensor, bits: int, signed: bool, narrow: bool, mantissa: int, learned: bool):
+    def __init__(
+        self, log2_scale: Tensor, bits: int, signed: bool, narrow: bool, mantissa: int, learned: bool
+    ) -> None:
         super().__init__()
         if learned:
             self.log2_scale = nn.Parameter(log2_scale)
@@ -143,7 +145,9 @@ class ActFakeQuant(FakeQuant):
 class WeightFakeQuant(FakeQuant):
     """Per output channel; starts at the scales of least squared error for the weights it is given."""
 
-    def __init__(self, bit_width: int, narrow_range: bool, mantissa: int, tracked_parameter_list: list) -> None:
+    def __init__(
+        self, bit_width: int, narrow_range: bool, mantissa: int, tracked_parameter_list: list[Tensor]
+    ) -> None:
         weight = tracked_parameter_list[0].detach()
         hi = integer_range(bit_width, True, narrow_range)[1]
         start = best_log2_scale(weight, hi, mantissa)
@@ -151,7 +155,7 @@ class WeightFakeQuant(FakeQuant):
 
 
 def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
-    """log2 of the scale on the grid with the least squared error, for each output channel: [C,...] -> [C,1,..]."""
+    """log2 of the scale with the least squared error, for each output channel: [C,...] -> [C,1,..]."""
     flat = weight.reshape(weight.shape[0], -1)
     peak = flat.abs().amax(1, keepdim=True).clamp_min(2.0**-20)
     top = torch.log2(peak / hi)

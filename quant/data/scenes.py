@@ -1,0 +1,205 @@
+"""`scenes`: a deterministic detection set drawn on the fly, because the large ones cannot ship.
+
+Twelve object classes (quant.data.shapes) are varied, rotated, sheared, bent, scaled and textured, then painted with
+occlusion, among distractors of no class, on crops of the photographs that scikit-image and scikit-learn install.
+Image i of (split, seed) is always the same. Photographs of the test split never appear in training.
+
+It measures detection and geometry. It does not measure generalization to photographs of real objects.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from quant.data.shapes import CLASSES, SHAPES, Part, Rng, blob, densify
+from quant.data.types import Sample
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_SKIMAGE = {
+    "train": (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "coffee.png",
+        "coins.png",
+        "grass.png",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "ihc.png",
+        "retina.jpg",
+    ),
+    "test": ("chelsea.png", "rocket.jpg"),
+}
+_SKLEARN = {"train": ("china.jpg",), "test": ("flower.jpg",)}
+_NOISE = np.rint(np.random.default_rng(0).normal(0, 4, 1 << 21)).astype(
+    np.int16
+)  # sensor noise, sliced at random
+PHOTO_SIDE = 384  # shorter side that photographs are kept at
+STREAMS = {"train": 0, "val": 1, "test": 2}  # val draws new scenes on the photographs of train
+
+
+class MissingPhotographs(RuntimeError):
+    """The packages whose photographs are the backgrounds are not installed."""
+
+
+@lru_cache(maxsize=2)
+def photographs(split: str) -> tuple[Image.Image, ...]:
+    """Background photographs of a split, RGB, shorter side PHOTO_SIDE pixels."""
+    part = "test" if split == "test" else "train"
+    found = []
+    for package, folder, names in (
+        ("skimage", "data", _SKIMAGE[part]),
+        ("sklearn", "datasets/images", _SKLEARN[part]),
+    ):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise MissingPhotographs(
+                f"scenes: the photographs of {package} are not installed. Run: pip install scikit-image scikit-learn"
+            )
+        for name in names:
+            image = Image.open(Path(spec.origin).parent / folder / name).convert("RGB")
+            scale = PHOTO_SIDE / min(image.size)
+            size = (round(image.width * scale), round(image.height * scale))
+            found.append(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return tuple(found)
+
+
+def _background(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.Image:
+    photo = photos[rng.integers(len(photos))]
+    crop = int(PHOTO_SIDE * rng.uniform(0.35, 1.0))
+    x, y = int(rng.integers(photo.width - crop + 1)), int(rng.integers(photo.height - crop + 1))
+    out = photo.resize((side, side), Image.Resampling.BILINEAR, box=(x, y, x + crop, y + crop))
+    flip = rng.integers(8)
+    return out.transpose(Image.Transpose(int(flip) - 1)) if flip else out
+
+
+def _deform(parts: list[Part], rng: Rng) -> list[Part]:
+    """Bend, shear, stretch and rotate: the geometry that a deformable convolution is for."""
+    bend, phase, freq = rng.uniform(-0.22, 0.22), rng.uniform(0, 6.3), rng.uniform(0.5, 1.2)
+    shear, stretch, angle = rng.uniform(-0.4, 0.4), np.exp(rng.uniform(-0.35, 0.35)), rng.uniform(-1.3, 1.3)
+    c, s = np.cos(angle), np.sin(angle)
+    matrix = np.array([[c, -s], [s, c]]) @ np.array([[stretch, shear], [0, 1 / stretch]])
+    flip = np.array([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
+    out = []
+    for points, kind in parts:
+        p = densify(points) * flip
+        wave = np.sin(np.pi * freq * p[:, ::-1] + [phase, phase * 1.7])
+        out.append(Part((p + bend * wave) @ matrix.T, kind))
+    return out
+
+
+def _paint(parts: list[Part], extent: float, rng: Rng, photos: tuple[Image.Image, ...]) -> Image.Image:
+    """RGBA patch just as large as the shape, whose longer side is `extent` pixels."""
+    everything = np.concatenate([p.points for p in parts if p.kind != "hole"])
+    low, span = everything.min(0), np.ptp(everything, axis=0)
+    scale = extent / span.max()
+    w, h = (np.maximum(np.ceil(span * scale), 4)).astype(int)
+    big = (int(w) * 2, int(h) * 2)  # drawn at twice the size: anti-aliasing
+    masks = {kind: Image.new("L", big) for kind in ("body", "accent")}
+    draws = {kind: ImageDraw.Draw(mask) for kind, mask in masks.items()}
+    for points, kind in parts:
+        xy = ((points - low) * (2 * scale)).ravel().tolist()
+        draws["body"].polygon(xy, fill=0 if kind == "hole" else 255)
+        draws["accent"].polygon(xy, fill=255 if kind == "accent" else 0)
+    small = (int(w), int(h))
+    body, accent = (masks[k].resize(small, Image.Resampling.BOX) for k in ("body", "accent"))
+    first, second = rng.uniform(20, 235, 3), rng.uniform(20, 235, 3)
+    fill = Image.new("RGB", small, tuple(int(v) for v in first))
+    if rng.random() < 0.5:  # a photograph as texture: colour alone must not give the object away
+        texture = _background(rng, photos, 48).resize(small, Image.Resampling.BILINEAR)
+        fill = Image.blend(fill, texture, rng.uniform(0.3, 0.75))
+    shade = Image.linear_gradient("L").rotate(90 * int(rng.integers(4))).resize(small)
+    fill = Image.blend(fill, Image.merge("RGB", (shade,) * 3), rng.uniform(0.0, 0.3))
+    fill.paste(tuple(int(v) for v in second), (0, 0), accent)
+    fill.putalpha(body)
+    return fill
+
+
+def _overlap(a: Floats, b: Floats) -> float:
+    """Intersection over the smaller of two boxes."""
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return float(max(w, 0) * max(h, 0) / smaller)
+
+
+class Scenes:
+    """`count` images of `size` pixels square, drawn from (split, seed, index).
+
+    Up to six objects an image, longer side 14 to 55 % of the image, up to 40 % of the smaller box covered.
+    Boxes are those of the whole object, also where another one covers part of it.
+    """
+
+    classes: tuple[str, ...] = CLASSES
+
+    def __init__(self, split: str = "train", count: int = 1000, size: int = 256, seed: int = 0) -> None:
+        if split not in STREAMS:
+            raise ValueError(f"scenes: split is {split!r}, expected one of {', '.join(STREAMS)}")
+        if count < 1 or size < 32:
+            raise ValueError(f"scenes: count={count}, size={size}, expected count >= 1 and size >= 32")
+        self.split, self.count, self.size, self.seed = split, count, size, seed
+        self.photos = photographs(split)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.draw(index)
+
+    def draw(self, index: int) -> Sample:
+        """The scene of an index, also beyond `count`: training redraws without end."""
+        rng = np.random.default_rng([STREAMS[self.split], self.seed, index])
+        canvas = _background(rng, self.photos, self.size)
+        boxes: list[Floats] = []
+        labels: list[int] = []
+        for k in range(int(rng.integers(0, 3)) + int(rng.integers(1, 7))):
+            label = -1 if k == 0 and rng.random() < 0.6 else int(rng.integers(len(CLASSES)))
+            parts = blob(rng) if label < 0 else SHAPES[CLASSES[label]](rng)
+            extent = self.size * float(np.exp(rng.uniform(np.log(0.14), np.log(0.55))))
+            patch = _paint(_deform(parts, rng), extent, rng, self.photos)
+            place = self._place(patch, boxes, rng)
+            if place is None or len(labels) == 6:
+                continue
+            canvas.paste(patch, place, patch)
+            if label >= 0:
+                boxes.append(np.array([*place, place[0] + patch.width, place[1] + patch.height], np.float32))
+                labels.append(label)
+        pixels = self._develop(canvas, rng)
+        n = len(labels)
+        return Sample(
+            image=pixels,
+            boxes=np.stack(boxes) if n else np.zeros((0, 4), np.float32),
+            labels=np.array(labels, np.int64),
+            difficult=np.zeros(n, bool),
+            image_id=index,
+            path=None,
+        )
+
+    def _place(self, patch: Image.Image, boxes: list[Floats], rng: Rng) -> tuple[int, int] | None:
+        free_x, free_y = self.size - patch.width, self.size - patch.height
+        if free_x < 0 or free_y < 0:
+            return None
+        for _ in range(8):
+            x, y = int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
+            box = np.array([x, y, x + patch.width, y + patch.height], np.float32)
+            if all(_overlap(box, other) <= 0.4 for other in boxes):
+                return x, y
+        return None
+
+    def _develop(self, canvas: Image.Image, rng: Rng) -> Bytes:
+        """Exposure, contrast and sensor noise."""
+        low, high = rng.uniform(0, 30), rng.uniform(190, 255)
+        table = np.clip(low + np.arange(256) * (high - low) / 255, 0, 255).astype(np.uint8).tolist()
+        pixels = np.asarray(canvas.point(table * 3), np.int16)
+        noise = np.resize(_NOISE[int(rng.integers(_NOISE.size // 2)) :], pixels.shape)
+        return np.clip(pixels + noise, 0, 255).astype(np.uint8)

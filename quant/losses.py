@@ -1,0 +1,115 @@
+"""CenterNet targets and losses (arXiv 1904.07850, sections 3 and 4), in cells of the output grid.
+
+Published: focal loss on Gaussian peaks, L1 on size and centre at the object's cell (`box_loss="l1"`, weights 0.1 and
+1). Default here: generalized IoU over the whole peak (arXiv 1902.09630): every cell near the centre learns the box,
+which trains in a fraction of the images; measured on scenes, see the commit that added it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """heat (C,h,w) in 0..1; box (4,h,w) = width, height, x, y relative to the cell; weight (h,w); centre (h,w) 0/1."""
+
+    heat: Floats
+    box: Floats
+    weight: Floats
+    centre: Floats
+
+    def stacked(self) -> Floats:
+        """One array (C+6,h,w), so that a batch is one copy."""
+        return np.concatenate([self.heat, self.box, self.weight[None], self.centre[None]])
+
+
+def targets(boxes: Floats, labels: npt.NDArray[np.int64], classes: int, height: int, width: int, stride: int) -> Targets:
+    """Training targets of one image. boxes (k,4) x1 y1 x2 y2 in image pixels; height and width of the grid."""
+    heat = np.zeros((classes, height, width), np.float32)
+    box = np.zeros((4, height, width), np.float32)
+    weight = np.zeros((height, width), np.float32)
+    centre = np.zeros((height, width), np.float32)
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for k in np.argsort(-area):  # small objects last: they own the cells they share
+        x1, y1, x2, y2 = boxes[k] / stride
+        w, h, cx, cy = x2 - x1, y2 - y1, (x1 + x2) / 2, (y1 + y2) / 2
+        ix, iy = int(cx), int(cy)
+        if w <= 0 or h <= 0 or not (0 <= ix < width and 0 <= iy < height):
+            continue
+        # A centre moved by a seventh of the side keeps an IoU of about 0.7 (CornerNet's rule, arXiv 1808.01244).
+        sx, sy = max(w / 7, 0.6), max(h / 7, 0.6)
+        gx, gy = np.exp(-((columns - ix) ** 2) / (2 * sx * sx)), np.exp(-((rows - iy) ** 2) / (2 * sy * sy))
+        peak = gy[:, None] * gx[None]
+        np.maximum(heat[labels[k]], peak, out=heat[labels[k]])
+        heat[labels[k], iy, ix] = 1
+        own = peak > 0.5
+        weight[own] = peak[own]
+        box[0, own], box[1, own] = w, h
+        box[2, own] = np.broadcast_to(cx - columns[None], peak.shape)[own]
+        box[3, own] = np.broadcast_to(cy - rows[:, None], peak.shape)[own]
+        centre[iy, ix] = 1
+    return Targets(heat, box, weight, centre)
+
+
+def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
+    """Penalty-reduced focal loss, alpha 2, beta 4, per object. logits and heat (N,C,h,w)."""
+    logits = logits.clamp(-12, 12)
+    p = torch.sigmoid(logits)
+    positive = heat == 1
+    count = positive.sum().clamp(min=1)
+    at = F.logsigmoid(logits[positive]) * (1 - p[positive]) ** 2
+    around = F.logsigmoid(-logits) * p**2 * (1 - heat) ** 4 * ~positive
+    return -(at.sum() + around.sum()) / count
+
+
+def giou_loss(size: Tensor, shift: Tensor, box: Tensor, weight: Tensor) -> Tensor:
+    """1 - GIoU of predicted and true box, averaged over the cells of all peaks with their Gaussian weight."""
+    cells = weight > 0
+    mass = weight[cells]
+    predicted = torch.cat([size, shift], 1).permute(0, 2, 3, 1)[cells]
+    wanted = box.permute(0, 2, 3, 1)[cells]
+
+    def corners(v: Tensor) -> tuple[Tensor, Tensor]:
+        half = v[:, :2].clamp(min=0.1) / 2
+        return v[:, 2:] - half, v[:, 2:] + half
+
+    (p1, p2), (t1, t2) = corners(predicted), corners(wanted)
+    inter = (torch.minimum(p2, t2) - torch.maximum(p1, t1)).clamp(min=0).prod(1)
+    union = (p2 - p1).prod(1) + (t2 - t1).prod(1) - inter
+    hull = (torch.maximum(p2, t2) - torch.minimum(p1, t1)).prod(1)
+    loss = 1 - inter / union + (hull - union) / hull
+    return (loss * mass).sum() / mass.sum().clamp(min=1)
+
+
+def l1_loss(size: Tensor, shift: Tensor, box: Tensor, centre: Tensor) -> Tensor:
+    """The published regression losses at the objects' own cells: 0.1 * L1 of the size + L1 of the centre."""
+    at = centre.unsqueeze(1)
+    count = centre.sum().clamp(min=1)
+    return (0.1 * ((size - box[:, :2]).abs() * at).sum() + ((shift - box[:, 2:]).abs() * at).sum()) / count
+
+
+def detection_loss(
+    outputs: tuple[Any, Any, Any], target: Tensor, size_unit: float, box_loss: Literal["giou", "l1"] = "giou"
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one batch and its parts. `target` (N,C+6,h,w) as `Targets.stacked`."""
+    heat, size, shift = (o.value if hasattr(o, "value") else o for o in outputs)
+    classes = heat.shape[1]
+    wanted, box = target[:, :classes], target[:, classes : classes + 4]
+    weight, centre = target[:, classes + 4], target[:, classes + 5]
+    hm = focal_loss(heat, wanted)
+    if box_loss == "giou":
+        regression = 5 * giou_loss(size * size_unit, shift, box, weight)
+    else:
+        regression = l1_loss(size * size_unit, shift, box, centre)
+    return hm + regression, {"heatmap": float(hm.detach()), "box": float(regression.detach())}

@@ -1,0 +1,117 @@
+"""A recipe: everything a training run depends on, as one TOML file. The same recipe gives the same run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from codesign.errors import CodesignError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class RecipeError(CodesignError):
+    """A recipe is missing or not understood."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training at one image size. `images` counts the images seen, not a data set's length."""
+
+    size: int
+    images: int
+    batch: int = 16
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Float training or quantization-aware training: phases under one one-cycle learning rate."""
+
+    phases: tuple[Phase, ...]
+    lr: float
+    warmup: float = 0.1  # share of the steps in which the rate rises
+    weight_decay: float = 1e-3
+    box_loss: str = "giou"
+
+    @property
+    def steps(self) -> int:
+        return sum(p.images // p.batch for p in self.phases)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`data` and `held_out` are data specs (see quant.data.specs); image sizes come from the phases."""
+
+    model: str
+    data: str
+    held_out: str
+    float_stage: Stage
+    qat_stage: Stage
+    preset: str = "w4a8"
+    calibration: int = 256  # images
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)  # changes to the model's configuration
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A shipped recipe by name or a file. Raises RecipeError with every key that is wrong."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+            raise RecipeError(f"{name_or_path}: no such recipe, expected one of {known}, or a .toml file.")
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}, expected a recipe. Check the name.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML ({error}), expected a recipe. Correct the file.") from None
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Checks keys and values; `where` names the file in errors."""
+    problems: list[str] = []
+
+    def stage(key: str) -> Stage:
+        table = dict(data.pop(key, {}))
+        unknown = set(table) - {f.name for f in fields(Stage)}
+        problems.extend(f"{key}.{k} is unknown" for k in sorted(unknown))
+        phases = []
+        for k, entry in enumerate(table.get("phases", [])):
+            good = set(entry) <= {"size", "images", "batch"} and {"size", "images"} <= set(entry)
+            if not good or any(not isinstance(v, int) or v < 1 for v in entry.values()):
+                problems.append(f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch")
+            elif entry["size"] % 32:
+                problems.append(f"{key}.phases[{k}].size is {entry['size']}, expected a multiple of 32")
+            else:
+                phases.append(Phase(**entry))
+        if not phases:
+            problems.append(f"{key}.phases is empty")
+        if not isinstance(table.get("lr"), int | float) or table["lr"] <= 0:
+            problems.append(f"{key}.lr is {table.get('lr')!r}, expected a positive number")
+            table["lr"] = 1.0
+        if table.get("box_loss", "giou") not in ("giou", "l1"):
+            problems.append(f"{key}.box_loss is {table['box_loss']!r}, expected giou or l1")
+        known = {k: v for k, v in table.items() if k not in unknown and k != "phases"}
+        return Stage(phases=tuple(phases), **known)
+
+    data = dict(data)
+    stages = {"float_stage": stage("float"), "qat_stage": stage("qat")}
+    names = {f.name for f in fields(Recipe)} - set(stages)
+    problems.extend(f"{k} is unknown" for k in sorted(set(data) - names))
+    problems.extend(f"{k} is missing" for k in ("model", "data", "held_out") if k not in data)
+    if problems:
+        raise RecipeError(f"{where}: {'; '.join(problems)}. Correct the recipe.")
+    return Recipe(**data, **stages)

@@ -1,0 +1,264 @@
+"""The training loop, for float and for quantization-aware training alike.
+
+A run is a pure function of (model, stage, data, seed): image k of the run is decided by k alone, so a run that was
+interrupted continues with the image it would have seen next. Several processes (torchrun) split every batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from codesign.errors import CodesignError
+from quant.data.augment import augment
+from quant.data.scenes import Scenes
+from quant.data.types import Dataset, Sample, letterboxed
+from quant.losses import detection_loss, targets
+from quant.models import STRIDE, CoDeNet
+from quant.recipe import Phase, Stage
+
+
+class TrainingError(CodesignError):
+    """A run cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller every few steps. `images_per_s` is of this process group, since the last report."""
+
+    step: int
+    steps: int
+    size: int
+    loss: float
+    heatmap: float
+    box: float
+    lr: float
+    images_per_s: float
+
+
+Report = Callable[[Progress], None]
+
+
+def quick_malloc() -> None:
+    """Keep glibc from returning large blocks to the system after each step: training on a CPU runs twice as fast.
+
+    Measured on config a at 256 x 256, batch 8, one thread: 9.5 against 15.8 images/s.
+    """
+    if sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest
+            libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+def pixels_to_input(images: Tensor) -> Tensor:
+    """uint8 (N,H,W,3) -> float (N,3,H,W) in [-1, 1): (pixel - 128) / 128, exact, channel-last in memory."""
+    return ((images.permute(0, 3, 1, 2).float() - 128) / 128).contiguous(memory_format=torch.channels_last)
+
+
+class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
+    """Image number k of a run, with its targets. Scenes are drawn anew; other sets are permuted and augmented."""
+
+    def __init__(self, data: Dataset, size: int, seed: int) -> None:
+        self.data, self.size, self.seed = data, size, seed
+        if isinstance(data, Scenes):
+            self.scenes: Scenes | None = Scenes(data.split, data.count, size, data.seed)
+        else:
+            self.scenes = None
+        self.order: tuple[int, Any] = (-1, None)
+
+    def sample(self, k: int) -> Sample:
+        if self.scenes is not None:
+            return self.scenes.draw(k)
+        epoch, at = divmod(k, len(self.data))
+        if self.order[0] != epoch:
+            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.data)))
+        sample = self.data[int(self.order[1][at])]
+        return letterboxed(augment(sample, np.random.default_rng([self.seed, k, 1])), self.size, self.size)
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        s = self.sample(k)
+        keep = ~s.difficult
+        cells = self.size // STRIDE
+        t = targets(s.boxes[keep], s.labels[keep], len(self.data.classes), cells, cells, STRIDE)
+        return torch.from_numpy(s.image.copy()), torch.from_numpy(t.stacked())
+
+
+def schedule(stage: Stage, step: int) -> float:
+    """Learning rate: linear warm-up, then a cosine to zero."""
+    rise = max(1, int(stage.steps * stage.warmup))
+    if step < rise:
+        return stage.lr * (step + 1) / rise
+    return float(stage.lr * 0.5 * (1 + np.cos(np.pi * (step - rise) / max(1, stage.steps - rise))))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay on convolution weights only; offsets learn at a third of the rate, scales and biases without decay."""
+    groups: dict[str, list[nn.Parameter]] = {"weights": [], "offsets": [], "rest": []}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            kind = "offsets" if ".offset." in name else "weights" if p.ndim == 4 else "rest"
+            groups[kind].append(p)
+    return [
+        {"params": groups["weights"], "weight_decay": weight_decay, "factor": 1.0},
+        {"params": groups["offsets"], "weight_decay": 0.0, "factor": 0.3},
+        {"params": groups["rest"], "weight_decay": 0.0, "factor": 1.0},
+    ]
+
+
+def world() -> tuple[int, int]:
+    """(rank, processes) as torchrun says."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _batches(
+    data: Dataset, phase: Phase, first: int, steps: int, offset: int, seed: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches `first`.. of a phase; `offset` images of the run came before the phase."""
+    rank, processes = world()
+    share = phase.batch // processes
+    start = [offset + b * phase.batch + rank * share for b in range(first, steps)]
+    order = [[k + i for i in range(share)] for k in start]
+    loader = DataLoader(
+        TrainingImages(data, phase.size, seed),
+        batch_sampler=order,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+    )
+    return iter(cast(Any, loader))
+
+
+def train(
+    model: CoDeNet,
+    stage: Stage,
+    data: Dataset,
+    out: Path,
+    name: str,
+    seed: int = 0,
+    report: Report | None = None,
+    workers: int = 1,
+    every: int = 50,
+    save_every_s: float = 120.0,
+) -> CoDeNet:
+    """Train in place and return the model. State goes to `out/name.*`; a second call resumes or returns at once.
+
+    Files: name.safetensors (parameters and buffers), name.state.pt (optimizer, step), name.log.jsonl (progress).
+    """
+    rank, processes = world()
+    bad = [p.batch for p in stage.phases if p.batch % processes]
+    if bad:
+        raise TrainingError(f"train: batch {bad[0]} does not divide among {processes} processes. Change either.")
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if processes > 1 else 0)
+    device = device if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cpu":
+        quick_malloc()
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=stage.lr)
+    step = _resume(model, optimizer, out, name)
+    net: nn.Module = model
+    if processes > 1:
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        net = nn.parallel.DistributedDataParallel(model)
+    model.train()
+    at, seen, images = 0, 0, 0
+    since, saved = time.monotonic(), time.monotonic()
+    parts = {"loss": 0.0, "heatmap": 0.0, "box": 0.0}
+    for phase in stage.phases:
+        count = phase.images // phase.batch
+        first = max(0, step - at)
+        batches = _batches(data, phase, first, count, seen, seed, workers) if first < count else iter(())
+        for pixels, target in batches:
+            rate = schedule(stage, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+            loss, pieces = detection_loss(
+                net(pixels_to_input(pixels.to(device))),
+                target.to(device),
+                model.config.size_unit,
+                cast(Literal["giou", "l1"], stage.box_loss),
+            )
+            if not torch.isfinite(loss):
+                raise TrainingError(f"train: loss is {float(loss)} at step {step}. Lower lr ({stage.lr}) and resume.")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            optimizer.step()
+            step += 1
+            images += phase.batch
+            for key, value in {"loss": float(loss.detach()), **pieces}.items():
+                parts[key] += value / every
+            if step % every == 0:
+                now = time.monotonic()
+                line = Progress(step, stage.steps, phase.size, **parts, lr=rate, images_per_s=images / (now - since))
+                parts, since, images = dict.fromkeys(parts, 0.0), now, 0
+                if rank == 0:
+                    with (out / f"{name}.log.jsonl").open("a") as log:
+                        log.write(json.dumps(asdict(line)) + "\n")
+                    if report:
+                        report(line)
+                if rank == 0 and now - saved > save_every_s:
+                    _save(model, optimizer, out, name, step)
+                    saved = now
+        at += count
+        seen += phase.images
+    if rank == 0:
+        _save(model, optimizer, out, name, step)
+    return model.eval()
+
+
+def _save(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str, step: int) -> None:
+    """Written beside, then renamed: an interruption leaves the last good state."""
+    tensors = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
+    save_file(tensors, out / f"{name}.safetensors.new")
+    torch.save({"optimizer": optimizer.state_dict(), "step": step}, out / f"{name}.state.pt.new")
+    for suffix in ("safetensors", "state.pt"):
+        os.replace(out / f"{name}.{suffix}.new", out / f"{name}.{suffix}")
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str) -> int:
+    weights, state = out / f"{name}.safetensors", out / f"{name}.state.pt"
+    if not weights.is_file() or not state.is_file():
+        return 0
+    try:
+        load_weights(model, weights)
+        saved = torch.load(state, weights_only=True, map_location=next(model.parameters()).device)
+        optimizer.load_state_dict(saved["optimizer"])
+    except CodesignError:
+        raise
+    except Exception as error:
+        raise TrainingError(f"{state}: cannot be resumed ({error}). Delete it, or name another output folder.") from None
+    return int(saved["step"])
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Parameters and buffers from a safetensors file. Raises TrainingError if they are not this model's."""
+    try:
+        tensors = load_file(path)
+    except Exception as error:
+        raise TrainingError(f"{path}: cannot be read ({error}), expected a safetensors checkpoint.") from None
+    own = model.state_dict()
+    wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape] + [
+        k for k in tensors if k not in own
+    ]
+    if wrong:
+        raise TrainingError(
+            f"{path}: {len(wrong)} tensors are not this model's, the first is {wrong[0]}. "
+            "Name the model and the number of classes it was trained with."
+        )
+    model.load_state_dict(tensors)
