@@ -37,19 +37,23 @@ class Builder:
         self.consts: dict[str, np.ndarray] = {}
         self.const_types: dict[str, IntType] = {}
         self.types: dict[str, TensorType] = {}
+        self.values: dict[str, np.ndarray] = {}  # a sample of every value, to place the codes
 
     def input(self, name: str, shape: tuple[int, int, int], elem: IntType = I8) -> str:
         self.inputs[name] = self.types[name] = TensorType(shape, elem)
+        self.values[name] = self.rng.integers(elem.min, elem.max, (1, *shape), endpoint=True)
         return name
 
     def const(self, name: str, values: np.ndarray, elem: IntType) -> str:
         self.consts[name], self.const_types[name] = np.asarray(values, np.int64), elem
         self.types[name] = TensorType(self.consts[name].shape, elem)
+        self.values[name] = self.consts[name]
         return name
 
     def add(self, name: str, op: Op, *inputs: str) -> str:
         self.nodes.append(Node(name, op, inputs))
         self.types[name] = op.infer(*(self.types[s] for s in inputs))
+        self.values[name] = op.run(*(self.values[s] for s in inputs))
         return name
 
     def weight(self, name: str, shape: tuple[int, ...], elem: IntType) -> str:
@@ -57,18 +61,25 @@ class Builder:
         return self.const(f"{name}.weight", values, elem)
 
     def requant(
-        self, acc: str, taps: int, result: str | None = None, out: IntType = U8, lo: int | None = None,
-        hi: int | None = None, spread: float = 0.4,
-    ) -> str:  # fmt: skip
-        """Bias, mantissas and shifts such that codes spread over about `spread` of the range, with some clipping."""
-        c = self.types[acc].shape[2]
+        self,
+        acc: str,
+        result: str | None = None,
+        out: IntType = U8,
+        lo: int | None = None,
+        hi: int | None = None,
+        spread: float = 0.35,
+    ) -> str:
+        """Bias and shift from a sample of the accumulators, such that codes spread over about `spread` of the
+        range with some clipping at both ends.
+        """
         lo, hi = out.min if lo is None else lo, out.max if hi is None else hi
-        weight = self.consts[f"{acc}.weight"]
-        rms = max(1.0, float(np.sqrt(np.mean(weight.astype(float) ** 2) * taps)) * 70)
+        c, sample = self.types[acc].shape[2], self.values[acc].astype(float)
+        deviation = sample.std(axis=(0, 1, 2)).clip(1)
+        deviation = np.sqrt(deviation * deviation.mean())  # one-pixel maps have none of their own
         mult = self.rng.choice(self.mantissas, c)
-        shift = np.rint(np.log2(rms * mult / (spread * max(hi - lo, 1)))).astype(int)
-        shift = shift + self.rng.integers(-1, 2, c)
-        bias = np.rint(self.rng.normal(0.3, 0.7, c) * rms).astype(np.int64)
+        shift = np.rint(np.log2(deviation * mult / (spread * (hi - lo)))).astype(int)
+        centre = (lo + hi) / 2 + self.rng.normal(0, 0.15, c) * (hi - lo)
+        bias = np.rint(centre * 2.0**shift / mult - sample.mean(axis=(0, 1, 2)))
         self.const(f"{acc}.bias", bias, IntType(32))
         self.const(f"{acc}.mult", mult, IntType(8, False))
         self.const(f"{acc}.shift", shift, I8)
@@ -81,22 +92,22 @@ class Builder:
         cin, pad = self.types[x].shape[2], kernel // 2
         weight = self.weight(name, (kernel, kernel, cin, cout), bits)
         self.add(name, Conv((kernel, kernel), (stride, stride), (pad,) * 4), x, weight)
-        return self.requant(name, kernel * kernel * cin, **requant)
+        return self.requant(name, **requant)
 
     def dwconv(self, name: str, x: str, stride: int = 1, bits: IntType = I4, **requant: Any) -> str:
         weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
         self.add(name, DwConv((stride, stride), (1, 1, 1, 1)), x, weight)
-        return self.requant(name, 9, **requant)
+        return self.requant(name, **requant)
 
     def deform(
         self, name: str, x: str, max_offset: int = 7, stride: int = 1, bits: IntType = I4, **requant: Any
     ) -> str:  # fmt: skip
         """Offset convolution, its Requant to 0..max_offset, and the square deformable convolution."""
         d = self.conv(f"{name}.offset", x, 1, stride=stride, bits=I8, out=IntType.holding(0, max_offset), lo=0,
-                      hi=max_offset, spread=1.5)  # fmt: skip
+                      hi=max_offset, spread=0.35)  # fmt: skip
         weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
         self.add(name, DeformDwConv(max_offset, (stride, stride)), x, d, weight)
-        return self.requant(name, 9, **requant)
+        return self.requant(name, **requant)
 
     def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:
         scales = scales or {}
