@@ -49,7 +49,7 @@ types: $(VENV)/.all
 	$(BIN)/mypy
 
 notebooks: $(VENV)/.all
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 golden: $(VENV)/.all
 	$(BIN)/python -m pytest -n $(WORKERS) --update-golden
