@@ -90,6 +90,7 @@ class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
             return_quant_tensor=False,
         )
         self._raw: Tensor | None = None
+        self.weight_quant.tensor_quant.fit(self.weight)
 
     output_channel_dim = 0
 
@@ -186,7 +187,7 @@ def _quantized_conv(conv: nn.Conv2d, preset: Preset, role: str) -> QuantConv2d:
     layer.weight.data.copy_(conv.weight.data)
     if conv.bias is not None:
         layer.bias.data.copy_(conv.bias.data)
-    layer.weight_quant.init_tensor_quant()  # its first scales belong to the weights just copied
+    layer.weight_quant.tensor_quant.fit(layer.weight)
     return layer
 
 

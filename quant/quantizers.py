@@ -67,7 +67,7 @@ class _FakeQuant(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, log2_scale: Tensor, scale: Tensor, lo: int, hi: int) -> Tensor:
         y = quantize_to(x, scale, lo, hi)
         ctx.save_for_backward(x, y, scale)
-        ctx.range = lo, hi
+        ctx.range, ctx.log2_shape = (lo, hi), log2_scale.shape
         return y
 
     @staticmethod
@@ -85,18 +85,18 @@ class _FakeQuant(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # d y / d log2(s) = ln2 * (y - x) inside, ln2 * y outside; scaled as in LSQ, section 2.2
             if scale.numel() == 1:
-                total = (_inner(grad, y) - _inner(dx, x)).view_as(scale)
+                total = _inner(grad, y) - _inner(dx, x)
             else:
-                total = (grad * y).sub_(dx * x).flatten(1).sum(1).view_as(scale)
+                total = (grad * y).sub_(dx * x).flatten(1).sum(1)
             count = x.numel() / scale.numel()
-            dlog2 = total * (math.log(2.0) / math.sqrt(count * hi))
+            dlog2 = (total * (math.log(2.0) / math.sqrt(count * hi))).view(ctx.log2_shape)
         return dx, dlog2, None, None, None
 
 
 class FakeQuant(nn.Module):
     """A quantizer as Brevitas' proxies call it: x -> (values, scale, zero point, bits).
 
-    `log2_scale` is a parameter (a buffer if not `learned`): 0-dimensional, or [C,1,1,1] per output channel.
+    `log2_scale` is a parameter (a buffer if not `learned`): 0-dimensional, or [C] for C output channels.
     """
 
     log2_scale: Tensor
@@ -115,7 +115,9 @@ class FakeQuant(nn.Module):
         self.register_buffer("_bits", torch.tensor(float(bits)), persistent=False)
 
     def scale(self) -> Tensor:
-        return to_grid(self.log2_scale, self.mantissa)
+        """The scale on its grid: 0-dimensional, or [C,1,1,1]."""
+        s = to_grid(self.log2_scale, self.mantissa)
+        return s.view(-1, 1, 1, 1) if s.dim() else s
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantized values alone: what training calls."""
@@ -148,15 +150,20 @@ class WeightFakeQuant(FakeQuant):
     def __init__(
         self, bit_width: int, narrow_range: bool, mantissa: int, tracked_parameter_list: list[Tensor]
     ) -> None:
-        weight = tracked_parameter_list[0].detach()
-        hi = integer_range(bit_width, True, narrow_range)[1]
-        start = best_log2_scale(weight, hi, mantissa)
-        super().__init__(start, bit_width, True, narrow_range, mantissa, learned=True)
+        weight = tracked_parameter_list[0]
+        empty = torch.zeros(weight.shape[0])
+        super().__init__(empty, bit_width, True, narrow_range, mantissa, learned=True)
+        self.fit(weight)
+
+    @torch.no_grad()
+    def fit(self, weight: Tensor) -> None:
+        """Take the scales of least squared error for these weights."""
+        self.log2_scale.copy_(best_log2_scale(weight, self.hi, self.mantissa))
 
 
 def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
-    """log2 of the scale with the least squared error, for each output channel: [C,...] -> [C,1,..]."""
-    flat = weight.reshape(weight.shape[0], -1)
+    """log2 of the scale with the least squared error, for each output channel: [C,...] -> [C]."""
+    flat = weight.detach().reshape(weight.shape[0], -1)
     peak = flat.abs().amax(1, keepdim=True).clamp_min(2.0**-20)
     top = torch.log2(peak / hi)
     best = torch.full_like(peak, torch.inf)
@@ -169,7 +176,25 @@ def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
         better = error < best
         best = torch.where(better, error, best)
         chosen = torch.where(better, log2, chosen)
-    return chosen.view(-1, *[1] * (weight.dim() - 1))
+    return chosen.view(-1)
+
+
+class _KeepsScales:
+    """Loading a state dict fills the quantizer that is there.
+
+    Brevitas builds a new one instead, and an optimizer would go on training the scales of the old one.
+    """
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args)  # type: ignore[arg-type]
+
+
+class WeightProxy(_KeepsScales, WeightQuantProxyFromInjector):
+    pass
+
+
+class ActProxy(_KeepsScales, ActQuantProxyFromInjector):
+    pass
 
 
 class _Rounding(ExtendedInjector):
@@ -178,7 +203,7 @@ class _Rounding(ExtendedInjector):
 
 
 class _Activation(_Rounding):
-    proxy_class = ActQuantProxyFromInjector
+    proxy_class = ActProxy
     tensor_quant = ActFakeQuant
     bit_width = 8
     narrow_range = False
@@ -207,7 +232,7 @@ class InputAct(_Activation):
 class Weight(_Rounding):
     """Per output channel, narrow and symmetric; bits and mantissa are set by `weight_quantizer`."""
 
-    proxy_class = WeightQuantProxyFromInjector
+    proxy_class = WeightProxy
     tensor_quant = WeightFakeQuant
     signed = True
     narrow_range = True
