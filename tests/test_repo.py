@@ -1,7 +1,10 @@
 """The repository as a newcomer meets it: files in place, a README that tells the truth, licences, no traces."""
 
 import re
+import shutil
 import subprocess
+import sys
+import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -33,6 +36,7 @@ def texts() -> dict[str, str]:
 
 def verbs() -> set[str]:
     import typer.main
+
     from codesign.cli import app
 
     return set(typer.main.get_command(app).commands)
@@ -160,3 +164,37 @@ def test_no_copyleft_at_run_time():
         if any(re.search(r"\b[AL]?GPL", line) for line in declared):
             copyleft.add(name)
     assert copyleft <= KNOWN_COPYLEFT
+
+
+@pytest.mark.slow
+def test_the_wheel_is_complete(tmp_path):
+    """What a stranger installs has every header, board, recipe and shipped model, and no tests."""
+    source = tmp_path / "source"
+    for path in tracked():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
+    run = subprocess.run([*pip, str(source)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    packages = {"codesign", "quant", "boards", "hls_templates"}
+    kinds = (".py", ".hpp", ".h", ".cpp", ".toml", ".onnx", ".json", ".png", ".jpg")
+    wanted = {
+        name
+        for path in tracked()
+        if (name := path.relative_to(ROOT).as_posix()).split("/")[0] in packages and name.endswith(kinds)
+    }
+    assert wanted - inside == set()
+    assert {name.split("/")[0] for name in inside} == packages
