@@ -25,7 +25,7 @@ def samples() -> list[Sample]:
 def test_classes_are_matched_by_name() -> None:
     """The model numbers its classes otherwise, has one the data lacks, and lacks one the data has."""
     model = ("dog", "fox", "cat")
-    truth = {i: s for i, s in enumerate(samples())}
+    truth = dict(enumerate(samples()))
 
     def detect(image: np.ndarray) -> Detections:
         sample = truth[int(image[0, 0, 0])]
