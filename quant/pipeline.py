@@ -1,0 +1,175 @@
+"""From a recipe to a model file: train in float, quantize, train again, export, and measure every step.
+
+One folder holds a run. `recipe.json` in it says what the run is, so that later steps need the folder alone:
+
+    train       float.safetensors, float.state.pt, float.log.jsonl, figures.json
+    quantize    qat.safetensors, qat.state.pt, qat.log.jsonl, figures.json
+    export      model.onnx, model.json (the card), curves.png, samples.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codesign.accuracy import evaluate_detector
+from codesign.rungs import Runner
+from quant.calibrate import calibrate, correct_bias
+from quant.data.specs import load
+from quant.data.types import Dataset
+from quant.evaluate import torch_runner
+from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
+from quant.quantize import quantize_model
+from quant.recipe import Recipe, Stage, parse_recipe
+from quant.train import Report, TrainingError, TrainingImages, load_weights, pixels_to_input, train, world
+
+RECIPE, FIGURES = "recipe.json", "figures.json"
+Say = Callable[[str], None]
+
+
+def configuration(recipe: Recipe, classes: int) -> ModelConfig:
+    """The network of a recipe. Raises TrainingError for an unknown model or option."""
+    if recipe.model not in ZOO:
+        raise TrainingError(f"model {recipe.model!r}: unknown, expected one of {', '.join(ZOO)}. Correct the recipe.")
+    try:
+        return replace(model_config(recipe.model, classes), **recipe.options)
+    except TypeError as error:
+        raise TrainingError(f"options of {recipe.model}: {error}. Correct the recipe.") from None
+
+
+def begin(recipe: Recipe, out: Path) -> None:
+    """Claim a folder for a run. Raises TrainingError if another run lives there."""
+    path, text = out / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n"
+    if path.is_file() and path.read_text() != text:
+        raise TrainingError(f"{out}: holds a run of another recipe. Name another folder, or delete this one.")
+    if world()[0] == 0:
+        _write(path, text)
+
+
+def opened(out: Path) -> Recipe:
+    """The recipe of a run's folder. Raises TrainingError if there is none."""
+    path = out / RECIPE
+    try:
+        data = json.loads(path.read_text())
+        data["float"], data["qat"] = data.pop("float_stage"), data.pop("qat_stage")
+        return parse_recipe(data, str(path))
+    except FileNotFoundError:
+        raise TrainingError(f"{out}: holds no run, expected {RECIPE} in it. Run `codesign train` first.") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise TrainingError(f"{path}: damaged ({error}). Train again into another folder.") from None
+
+
+def seeded(seed: int) -> None:
+    torch.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+
+
+def float_model(recipe: Recipe, out: Path) -> tuple[CoDeNet, Dataset]:
+    """The trained float network of a run, in evaluation mode, and its training data."""
+    data = load(recipe.data)
+    model = build(configuration(recipe, len(data.classes)))
+    path = out / "float.safetensors"
+    if not path.is_file():
+        raise TrainingError(f"{out}: the float network is not trained yet. Run `codesign train` first.")
+    load_weights(model, path)
+    return model.eval(), data
+
+
+def train_float(recipe: Recipe, out: Path, report: Report | None = None, say: Say | None = None) -> dict[str, Any]:
+    """Train (or go on training) the float network of a recipe in `out`. Returns the run's figures."""
+    data = load(recipe.data)
+    begin(recipe, out)
+    seeded(recipe.seed)
+    model = build(configuration(recipe, len(data.classes)))
+    train(model, recipe.float_stage, data, out, "float", recipe.seed, report)
+    return measured(recipe, out, "float", model, data.classes, say)
+
+
+def calibration_batches(recipe: Recipe, data: Dataset, size: int, device: torch.device) -> Iterator[Tensor]:
+    """Training images that training itself has not seen (they follow its last), eight at a time."""
+    images = TrainingImages(data, size, recipe.seed)
+    first = sum(p.images for p in recipe.float_stage.phases)
+    for k in range(first, first + recipe.calibration, 8):
+        pixels = [images[i][0] for i in range(k, min(k + 8, first + recipe.calibration))]
+        yield pixels_to_input(torch.stack(pixels).to(device))
+
+
+def quantize_trained(
+    recipe: Recipe, out: Path, report: Report | None = None, say: Say | None = None, qat: bool = True
+) -> dict[str, Any]:
+    """Quantize a run's float network: calibration, bias correction, then training with quantization.
+
+    With `qat` false it stops before the training (post-training quantization). Returns the run's figures.
+    """
+    model, data = float_model(recipe, out)
+    twin = quantize_model(model, recipe.preset)
+    resumed = (out / "qat.state.pt").is_file()
+    if not resumed:
+        size = max(p.size for p in recipe.qat_stage.phases)
+        batches = list(calibration_batches(recipe, data, size, next(model.parameters()).device))
+        if say:
+            say(f"calibrating on {recipe.calibration} images")
+        calibrate(twin, batches)
+        correct_bias(twin, batches)
+        figures = measured(recipe, out, "ptq", twin, data.classes, say)
+    if qat:
+        seeded(recipe.seed + 1)
+        # Image numbers go on where float training ended: nothing is seen twice.
+        train(twin, recipe.qat_stage, data, out, "qat", recipe.seed + 1, report)  # type: ignore[arg-type]
+        figures = measured(recipe, out, "fake-quant", twin, data.classes, say)
+    else:
+        train(twin, Stage((), recipe.qat_stage.lr), data, out, "qat", recipe.seed + 1)  # type: ignore[arg-type]
+    return figures
+
+
+def quantized_model(recipe: Recipe, out: Path) -> tuple[nn.Module, Dataset]:
+    """The quantized network of a run, in evaluation mode, and its training data."""
+    data = load(recipe.data)
+    twin = quantize_model(build(configuration(recipe, len(data.classes))), recipe.preset)
+    path = out / "qat.safetensors"
+    if not path.is_file():
+        raise TrainingError(f"{out}: the network is not quantized yet. Run `codesign quantize` first.")
+    load_weights(twin, path)
+    return twin.eval(), data
+
+
+def accuracy(runner: Runner, recipe: Recipe) -> dict[str, float]:
+    """AP50 (area and VOC07) and COCO AP on the recipe's held-out data."""
+    held_out = load(recipe.held_out)
+    samples = (held_out[i] for i in range(len(held_out)))
+    scores = evaluate_detector(
+        runner.detect, runner.detector.classes, samples, held_out.classes, where=recipe.held_out
+    ).scores
+    return {"ap50": scores.ap50, "ap50_voc07": scores.ap50_voc07, "coco_ap": scores.coco_ap}
+
+
+def measured(
+    recipe: Recipe, out: Path, key: str, model: nn.Module, classes: tuple[str, ...], say: Say | None = None
+) -> dict[str, Any]:
+    """Measure a network on the held-out data and add the figures to the run's."""
+    path = out / FIGURES
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if world()[0] == 0:
+        if say:
+            say(f"measuring {key} on {recipe.held_out}")
+        config = configuration(recipe, len(classes))
+        figures[key] = accuracy(torch_runner(model.eval(), config, classes), recipe)
+        figures["parameters"] = parameter_count(build(config))
+        _write(path, json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _write(path: Path, text: str) -> None:
+    """Written beside, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(path.suffix + ".new")
+    beside.write_text(text)
+    os.replace(beside, path)
