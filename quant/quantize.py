@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from quant.deform import DeformConv2d
 from quant.layers import ConvBlock, DeformBlock, OutputConv
+from quant.onnx_ops import traced_deform_conv
 from quant.quantizers import (
     BIAS,
     PRESETS,
@@ -114,8 +115,6 @@ class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
     def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:
         assert self._raw is not None
         if torch.jit.is_tracing():
-            from quant.export import traced_deform_conv
-
             return traced_deform_conv(self, plain(x), self._raw, plain(quant_weight))
         return self.sample(plain(x), self.limit(self._raw), plain(quant_weight))
 
