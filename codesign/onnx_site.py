@@ -1,0 +1,127 @@
+"""One node of an ONNX file as an import pattern sees it: inputs resolved, attributes read, problems noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+import onnx
+
+from codesign.errors import Problem
+from codesign.ir import TensorType
+from codesign.onnx_values import Acc, Act, Affine, Const, Grouped, Integers, Raw, Refused, Shape, Value
+from codesign.ops.op import Op
+
+if TYPE_CHECKING:
+    from codesign.onnx_import import Importer
+
+INCONSISTENT = "The file contradicts itself: export it again."
+
+
+class Site:
+    """One node of the file, as its pattern sees it."""
+
+    def __init__(self, importer: Importer, node: onnx.NodeProto, inputs: list[Value | None]) -> None:
+        self.importer, self.node, self.inputs = importer, node, inputs
+        self.where = describe_node(node)
+        self.attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        self.notes: list[Problem] = []
+
+    def note(self, reason: str, remedy: str) -> None:
+        """Report one thing and look for more; `check` stops if anything was reported."""
+        self.notes.append(Problem(self.where, reason, remedy))
+
+    def check(self) -> None:
+        if self.notes:
+            raise Refused(self.notes[-1].reason, self.notes.pop().remedy)
+
+    def input(self, i: int) -> Value | None:
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    def text(self, name: str, default: str) -> str:
+        value = self.attrs.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    def act(self, i: int = 0) -> Act:
+        """Input i as an integer feature map; says what is missing when it is none."""
+        value = self.input(i)
+        match value:
+            case Act():
+                return value
+            case Acc():
+                raise Refused(
+                    f"its input comes from {value.where} without a quantizer between",
+                    f"Add an activation quantizer after {value.where}.",
+                )
+            case Raw():
+                raise Refused(
+                    f"reads the graph input {value.name!r} unquantized",
+                    f"Put a Quant of 8 signed bits and scale 2^-7 behind {value.name!r}.",
+                )
+            case Integers():
+                raise Refused(
+                    f"reads the integers of {value.where} without their scale",
+                    f"Put a DequantizeLinear behind {value.where}.",
+                )
+            case Grouped():
+                raise Refused(
+                    f"reads {value.where}, which is no whole channel shuffle",
+                    "Shuffle as Reshape, Transpose of axes 1 and 2, Reshape.",
+                )
+            case Affine():
+                raise Refused(
+                    f"reads {value.where}, which is arithmetic on offsets",
+                    "Only DeformConv may read offsets.",
+                )
+        raise Refused("an input that must be a feature map is a constant or missing", INCONSISTENT)
+
+    def const(self, i: int) -> npt.NDArray[Any] | None:
+        """Input i as a constant known at import, or None where it is left out."""
+        value = self.input(i)
+        if value is None:
+            return None
+        if not isinstance(value, Const):
+            raise Refused(
+                f"its input {self.node.input[i]!r} is computed while the network runs",
+                "Export with fixed height and width, so that shapes and parameters are constants.",
+            )
+        return value.array
+
+    def ints(self, i: int) -> list[int] | None:
+        array = self.const(i)
+        return None if array is None else [int(v) for v in array.reshape(-1)]
+
+    def emit(self, op: Op, *inputs: str, name: str | None = None) -> tuple[str, TensorType]:
+        return self.importer.emit(name or node_name(self.node), op, inputs)
+
+    def view(self, op: Op, act: Act) -> Act:
+        """A node that moves codes without changing them."""
+        source, type_ = self.emit(op, self.importer.value(act))
+        return replace(act, source=source, shape=_shape(type_))
+
+
+def _shape(type_: TensorType) -> Shape:
+    h, w, c = type_.shape
+    return h, w, c
+
+
+def describe_node(node: onnx.NodeProto) -> str:
+    """`Conv 'stem'`: how messages call a node; by its first output where it has no name."""
+    return f"{node.op_type} {(node.name or node.output[0])!r}"
+
+
+def node_name(node: onnx.NodeProto, origin: str = "") -> str:
+    """Name in the graph: the parameter's module where known (`backbone.2.dw.weight`), else the node's."""
+    if origin.endswith(".weight"):
+        return clean_name(origin.removesuffix(".weight"))
+    return clean_name((node.name or node.output[0]).removesuffix(f"/{node.op_type}"))
+
+
+def clean_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", ".", text).strip(".") or "node"
+
+
+Pattern = Callable[[Site], Value | tuple[Value, ...]]

@@ -1,0 +1,130 @@
+"""What a tensor of an ONNX file turns out to be while the importer walks the file.
+
+Each kind says whether it is an exact integer map already (Act) or only on the way to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.ir import Array, IntType
+
+Floats = npt.NDArray[np.float64]
+Shape = tuple[int, int, int]  # (H, W, C)
+
+
+@dataclass(frozen=True)
+class Const:
+    """A parameter as stored. `origin` is the initializer it came from."""
+
+    array: npt.NDArray[Any]
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A quantized parameter: value = codes * scale, with `scale` of a shape that broadcasts."""
+
+    codes: Array
+    elem: IntType
+    scale: Floats
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A graph input before its quantizer."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Acc:
+    """A convolution's result: value[c] = (accumulator + bias[c]) * scale[c], then clipped to [low, high]."""
+
+    node: str  # name of the graph node
+    where: str  # the ONNX node, for messages
+    shape: Shape
+    scale: Floats  # (C,)
+    bias: Array  # (C,)
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True)
+class Act:
+    """An integer feature map: value = code * scale, code in lo..hi.
+
+    `source` is the graph value that holds it, or the accumulator it is still to be requantized from: later
+    clips may narrow it until something reads it.
+    """
+
+    source: str | Acc
+    shape: Shape
+    scale: float
+    elem: IntType
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Result of QuantizeLinear: the codes themselves, until DequantizeLinear names their scale again."""
+
+    of: Act | Codes
+    where: str
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A feature map reshaped to (N, groups, C / groups, ...), perhaps with those two axes swapped."""
+
+    of: Act
+    groups: int
+    swapped: bool
+    where: str
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Sampling offsets on their way to DeformConv: factor[k] * code + term[k], k = 0..17."""
+
+    of: Act
+    factor: Floats
+    term: Floats
+    where: str
+
+
+@dataclass(frozen=True)
+class Poison:
+    """Depends on something that was refused; says nothing further."""
+
+
+Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Poison
+
+
+class Refused(Exception):
+    """Raised by a pattern: why this node cannot be compiled and what to do. Becomes a Problem."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+def odd_and_exponent(scale: Floats) -> tuple[Array, Array]:
+    """scale = odd * 2^exponent with odd an odd integer; odd is 0 where the scale is not positive and finite."""
+    good = np.isfinite(scale) & (scale > 0)
+    mantissa, exponent = np.frexp(np.where(good, scale, 1.0))
+    odd = np.ldexp(mantissa, 53).astype(np.int64)
+    lowest = odd & -odd
+    trailing = np.round(np.log2(lowest.astype(np.float64))).astype(np.int64)
+    return np.where(good, odd >> trailing, 0), exponent - 53 + trailing
+
+
+def is_power_of_two(scale: float) -> bool:
+    return bool(odd_and_exponent(np.array([scale]))[0][0] == 1)
