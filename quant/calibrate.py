@@ -22,10 +22,10 @@ from quant.quantize import (
     quantization_disabled,
     weight_layers,
 )
-from quant.quantizers import FakeQuant, quantize_to
+from quant.quantizers import BIAS_BITS, FakeQuant, quantize_to
 
 Method = Literal["mse", "percentile", "max"]
-_SAMPLES = 1 << 16  # values kept per call of a quantizer
+_SAMPLES = 1 << 14  # values kept per call of a quantizer
 
 
 class _Seen:
@@ -103,11 +103,11 @@ def calibrate(
     ]
     try:
         with quantization_disabled(twin, weights=False):
-            count = _run(twin, batches)
+            example = _run(twin, batches)
     finally:
         for hook in hooks:
             hook.remove()
-    if not count:
+    if example is None:
         raise ValueError("calibrate: no batch of images, expected at least one")
     broken = [n for n, s in seen.items() if not math.isfinite(s.peak)]
     if broken:
@@ -118,24 +118,46 @@ def calibrate(
         log2 = _choose(seen[name], quantizer, "max" if layer in outputs else method, percentile)
         quantizer.log2_scale.fill_(log2)
         chosen[name] = int(log2)
+    _make_room_for_biases(twin, example)
     return chosen
+
+
+def _make_room_for_biases(twin: nn.Module, images: Tensor) -> None:
+    """Widen weight scales where a bias would need more than BIAS_BITS bits of its accumulator.
+
+    That happens in channels whose batch norm has all but switched the weights off.
+    """
+
+    def widen(layer: nn.Module, args: Any) -> None:
+        quantizer, x = layer.weight_quant.tensor_quant, args[0]
+        if layer.bias is not None and hasattr(x, "scale"):
+            steps = float((1 << BIAS_BITS) >> (quantizer.mantissa - 1))
+            least = torch.log2((layer.bias.abs() / (x.scale * steps)).clamp_min(2.0**-30)).ceil()
+            quantizer.log2_scale.copy_(quantizer.log2_scale.maximum(least))
+
+    hooks = [m.register_forward_pre_hook(widen) for m in weight_layers(twin).values()]
+    try:
+        _run(twin, [images[:1]])
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _is_learned(layer: QuantReLU | QuantIdentity) -> bool:
     return isinstance(_quantizer(layer).log2_scale, nn.Parameter)
 
 
-def _run(twin: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Forward passes in evaluation mode; the number of them."""
-    training, count = twin.training, 0
+def _run(twin: nn.Module, batches: Iterable[Tensor]) -> Tensor | None:
+    """Forward passes in evaluation mode; returns the last batch."""
+    training, last = twin.training, None
     twin.eval()
     try:
         for x in batches:
             twin(x)
-            count += 1
+            last = x
     finally:
         twin.train(training)
-    return count
+    return last
 
 
 def _channel_mean(x: Tensor) -> Tensor:

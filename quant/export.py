@@ -8,10 +8,9 @@ network in QuantizeLinear and DequantizeLinear.
 from __future__ import annotations
 
 import copy
-import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,17 +70,6 @@ class _ActHandler(BrevitasActQuantProxyHandler):
 
 class _Manager(QONNXManager):
     handlers = [_WeightHandler, _ActHandler, BrevitasBiasQuantProxyHandler]
-
-
-def detector_meta(classes: Sequence[str], size_unit: float, stride: int = 4) -> dict[str, str]:
-    """Metadata that lets any reader of the file turn head maps into boxes."""
-    detector = {
-        "classes": list(classes),
-        "stride": stride,
-        "size_unit": size_unit,
-        "heads": {"heatmap": "hm", "size": "wh", "offset": "reg"},
-    }
-    return {"codesign.detector": json.dumps(detector)}
 
 
 def to_onnx(

@@ -26,7 +26,8 @@ from brevitas.quant.scaled_int import Int32Bias
 from torch import Tensor, nn
 
 INPUT_LOG2 = -7.0  # image codes are pixel - 128, one code is 2^-7
-MIN_LOG2, MAX_LOG2 = -24.0, 8.0  # exponents a scale may take; far outside of what networks need
+MIN_LOG2, MAX_LOG2 = -20.0, 8.0  # exponents a scale may take; far outside of what networks need
+BIAS_BITS = 21  # of a bias in steps of its accumulator: leaves room for the sum, below float32's 24
 
 
 def integer_range(bits: int, signed: bool, narrow: bool = False) -> tuple[int, int]:
@@ -164,7 +165,8 @@ class WeightFakeQuant(FakeQuant):
 def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
     """log2 of the scale with the least squared error, for each output channel: [C,...] -> [C]."""
     flat = weight.detach().reshape(weight.shape[0], -1)
-    peak = flat.abs().amax(1, keepdim=True).clamp_min(2.0**-20)
+    peak = flat.abs().amax(1, keepdim=True)
+    peak = peak.maximum(peak.max() * 2.0**-8).clamp_min(2.0**-12)  # channels of no weight take a mild scale
     top = torch.log2(peak / hi)
     best = torch.full_like(peak, torch.inf)
     chosen = top.clone()
