@@ -1,0 +1,264 @@
+"""Compile a design with the host's compiler and run frames through it from numpy.
+
+    engine = Engine(sources(plan.config))                  native integers: fast
+    engine = Engine(Path("bundle/hls"), kind="ap")         ap_int: every width as in hardware
+    outputs = Simulator(engine, plan.program).run({"image": codes})
+
+`kind="sanitize"` is a program of its own, under AddressSanitizer and UBSan; it cannot live inside Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.errors import CodesignError, ToolMissing
+from codesign.program import Bytes, Ints, Program, status_text
+
+# C++11 because that is what Vivado HLS reads: simulate the dialect you synthesise. Pragmas and loop labels mean
+# nothing to a host compiler.
+WARNINGS = "-Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label".split()
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
+    "ap": ("-O2", "-fPIC", "-shared", "-I", "exact"),
+    "sanitize": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", "native"),
+}
+VECTORS_MAGIC = 0x56435453
+ANY_STATUS = -2
+
+
+class EngineFailed(CodesignError):
+    """The engine ended with a status, or misused a stream."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        super().__init__(f"engine: ended with status {status} ({text}), expected 0. Build the bundle again.")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One run of a test bench: bytes to write before it, bytes expected after it where the mask is set."""
+
+    patches: Sequence[tuple[int, Bytes]] = ()  # byte address, bytes
+    checks: Sequence[tuple[int, Bytes, Bytes]] = ()  # byte address, bytes, masks
+    status: int = 0  # expected, or ANY_STATUS
+
+
+class Engine:
+    """A compiled design. `design` is its sources by path, or the directory that holds them.
+
+    Raises ToolMissing without a compiler or ap_int.h, CodesignError with the compiler's words if it refuses.
+    """
+
+    def __init__(self, design: Mapping[str, str] | Path, kind: str = "native", cxx: str | None = None) -> None:
+        if kind not in KINDS:
+            raise CodesignError(f"csim: kind {kind!r}, expected one of {', '.join(KINDS)}. Choose one.")
+        self.kind = kind
+        self.path = build(design, kind, cxx)
+        if kind != "sanitize":
+            self._library = ctypes.CDLL(str(self.path))
+            self._library.codesign_csim.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+            self._library.codesign_misuse.restype = ctypes.c_char_p
+
+    def start(self, memory: Bytes, lanes: int, program: int) -> int:
+        """Run one frame on a memory, in place; returns the status word. Raises EngineFailed on misused streams."""
+        if self.kind == "sanitize":
+            with tempfile.TemporaryDirectory() as work:
+                dump = Path(work) / "memory.bin"
+                self.bench([Frame([(0, memory)], status=ANY_STATUS)], memory.size, lanes, program, dump)
+                memory[:] = np.fromfile(dump, np.uint8)
+            return 0
+        assert memory.flags.c_contiguous and memory.dtype == np.uint8 and memory.size % lanes == 0
+        status = int(self._library.codesign_csim(memory.ctypes.data, memory.size // lanes, program))
+        if status == -1:
+            raise EngineFailed(status, self._library.codesign_misuse().decode())
+        return status
+
+    def bench(
+        self, frames: Sequence[Frame], size: int, lanes: int, program: int, dump: Path | None = None
+    ) -> None:
+        """Run frames through main.cpp, a process of its own, on `size` bytes of memory. Sanitize builds only.
+
+        Raises CodesignError with what it printed unless every status and every byte is as expected.
+        """
+        assert self.kind == "sanitize"
+        with tempfile.TemporaryDirectory() as work:
+            file = Path(work) / "vectors.bin"
+            write_vectors(file, frames, size, lanes, program)
+            command = [str(self.path), str(file), *([] if dump is None else [str(dump)])]
+            done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip()
+            raise CodesignError(f"test bench: exit status {done.returncode}, expected 0.\n{said[-4000:]}")
+
+
+class Simulator:
+    """An engine with a program in its memory."""
+
+    def __init__(self, engine: Engine, program: Program) -> None:
+        self.engine, self.program = engine, program
+        self.memory = program.memory()
+
+    def run(
+        self,
+        images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any],
+        keep: Collection[str] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, Ints]:
+        """Outputs, and tensors that the plan kept, (N, H, W, C) int64, for inputs (N, H, W, C) of integer codes.
+
+        One array stands for the only input. `progress` hears the number of frames done. Raises CodesignError on
+        inputs of another shape, and EngineFailed.
+        """
+        program = self.program
+        feeds = self._feeds(images)
+        ports = {**program.outputs, **{name: program.tensors[name] for name in keep}}
+        batch = len(next(iter(feeds.values())))
+        results = {name: np.zeros((batch, *port.shape), np.int64) for name, port in ports.items()}
+        for i in range(batch):
+            for name, port in program.inputs.items():
+                port.write(self.memory, program.lanes, feeds[name][i])
+            status = self.engine.start(self.memory, program.lanes, program.base)
+            if status != 0:
+                raise EngineFailed(status, status_text(status))
+            for name, port in ports.items():
+                results[name][i] = port.read(self.memory, program.lanes)
+            if progress is not None:
+                progress(i + 1)
+        return results
+
+    def _feeds(self, images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        inputs = self.program.inputs
+        if not isinstance(images, Mapping):
+            if len(inputs) != 1:
+                raise CodesignError(f"csim: one array, expected one for each of {', '.join(inputs)}. Name them.")
+            images = {next(iter(inputs)): images}
+        feeds = {}
+        for name, port in inputs.items():
+            array = np.asarray(images[name]) if name in images else np.zeros(0)
+            shape = ",".join(map(str, port.shape))
+            if array.dtype.kind not in "iu" or array.ndim != 4 or array.shape[1:] != port.shape:
+                found = f"{array.dtype}{list(array.shape)}"
+                raise CodesignError(f"{name}: {found}, expected integer codes (N,{shape}). Resize the image.")
+            low, high = (-128, 127) if port.signed else (0, 255)
+            if array.size and (array.min() < low or array.max() > high):
+                raise CodesignError(f"{name}: holds {array.min()}..{array.max()}, expected {low}..{high}. "
+                                    "Pass codes (pixel - 128), not pixels.")  # fmt: skip
+            feeds[name] = array
+        if len({len(a) for a in feeds.values()}) > 1:
+            raise CodesignError(f"{', '.join(feeds)}: batch sizes differ. Give each input the same N.")
+        return feeds
+
+
+def write_vectors(path: Path, frames: Sequence[Frame], size: int, lanes: int, program: int) -> None:
+    """The file that main.cpp reads: `size` bytes of memory, the program at word `program`."""
+
+    def ints(*values: int) -> bytes:
+        return np.array(values, "<i4").tobytes()
+
+    with path.open("wb") as file:
+        file.write(ints(VECTORS_MAGIC, lanes, size // lanes, program, len(frames)))
+        for frame in frames:
+            file.write(ints(frame.status, len(frame.patches)))
+            for address, data in frame.patches:
+                file.write(ints(address, data.size) + data.tobytes())
+            file.write(ints(len(frame.checks)))
+            for address, data, mask in frame.checks:
+                file.write(ints(address, data.size) + data.tobytes() + mask.tobytes())
+
+
+def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -> Path:
+    """The library (or, for sanitize, program) of a design, compiled once for each text, compiler and host."""
+    files = _texts(design)
+    compiler = _compiler(cxx)
+    flags = ["-std=c++11", *WARNINGS, *KINDS[kind]]
+    if kind == "ap":
+        flags += ["-isystem", str(ap_types())]
+        if "clang" not in _version(compiler):  # ap_int's own constructors read uninitialised bits
+            flags += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+    main = "main.cpp" if kind == "sanitize" else "sim/csim.cpp"
+    text = "\0".join([*(f"{k}\0{v}" for k, v in sorted(files.items())), *flags, _version(compiler), _host()])
+    target = cache() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}{'' if kind == 'sanitize' else '.so'}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        for name, content in files.items():
+            path = Path(work) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        command = [compiler, *flags, "-I.", "-isystem", "sim", "top.cpp", main, "-o", "made"]
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CodesignError(f"csim: {compiler} refuses the design.\n{done.stderr[-4000:]}")
+        os.replace(Path(work) / "made", target)
+    return target
+
+
+def cache() -> Path:
+    """Folder of compiled designs: CODESIGN_CACHE, else the user's cache directory."""
+    if "CODESIGN_CACHE" in os.environ:
+        return Path(os.environ["CODESIGN_CACHE"])
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "codesign"
+
+
+def ap_types() -> Path:
+    """Folder of ap_int.h: AP_TYPES, the Vivado or Vitis install, else the one inside hls4ml."""
+    places = [Path(os.environ["AP_TYPES"])] if os.environ.get("AP_TYPES") else []
+    places += [Path(os.environ[v]) / "include" for v in ("XILINX_HLS", "XILINX_VIVADO") if os.environ.get(v)]
+    spec = importlib.util.find_spec("hls4ml")
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+        places.append(Path(location) / "templates" / "vivado" / "ap_types")
+    for place in places:
+        if (place / "ap_int.h").is_file():
+            return place.resolve()
+    raise ToolMissing(
+        "ap_int.h: not found, expected in AP_TYPES, a Vivado install or the hls4ml package. "
+        "Install hls4ml, or point AP_TYPES at its folder."
+    )
+
+
+def _texts(design: Mapping[str, str] | Path) -> dict[str, str]:
+    if not isinstance(design, Path):
+        return dict(design)
+    paths = [p for p in sorted(design.rglob("*")) if p.suffix in (".hpp", ".h", ".cpp")]
+    files = {p.relative_to(design).as_posix(): p.read_text(encoding="utf-8") for p in paths}
+    if "top.cpp" not in files or "config.hpp" not in files:
+        raise CodesignError(f"{design}: holds no design, expected config.hpp and top.cpp. Build the bundle again.")
+    return files
+
+
+def _compiler(cxx: str | None) -> str:
+    name = cxx or os.environ.get("CXX") or "g++"
+    found = shutil.which(name)
+    if found is None:
+        raise ToolMissing(f"{name}: not found in PATH. C simulation needs a C++ compiler: install g++ or set CXX.")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    """What -march=native means here, as far as it can be told cheaply."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    return platform.machine() + next((line for line in lines if line.startswith(("flags", "Features"))), "")

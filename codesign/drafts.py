@@ -1,0 +1,237 @@
+"""From nodes to drafts of steps: which values are computed together, before anything has an address.
+
+A convolution and its Requant are one draft; a window (depthwise, deformable, max-pool) whose only reader is a
+1x1 convolution joins that convolution's draft, and its result never reaches memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codesign.errors import PlanError
+from codesign.ir import Graph, Node
+from codesign.layout import Readers, View, views
+from codesign.ops import Conv, DeformDwConv, DwConv, MaxPool, Requant
+from codesign.program import MAX_SIDE, MAX_STRIDE, MAX_UP, Ints
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A Requant with its constants, one entry a channel."""
+
+    bias: Ints
+    mult: Ints
+    shift: Ints
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What looks at neighbours. Gathering windows only lay out taps for the pointwise array."""
+
+    kind: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    origin: tuple[int, int]  # input pixel of the centre tap of output pixel (0, 0)
+    reach: int = 1
+    weight: Ints | None = None  # (kh, kw, C)
+    tables: Tables | None = None
+    offset: str | None = None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A matrix product at each pixel: weight (kh, kw, Cin, Cout)."""
+
+    weight: Ints
+    tables: Tables
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A future step: `name` is the tensor it stores, `view` the channels it loads."""
+
+    name: str
+    nodes: tuple[str, ...]
+    view: View
+    shape: tuple[int, int, int]  # of the input
+    out_shape: tuple[int, int, int]
+    signed: bool  # of the output
+    window: Window | None = None
+    dense: Dense | None = None
+    offset: View = ()
+    joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
+
+
+def drafts(graph: Graph, fuse: bool = True) -> tuple[Draft, ...]:
+    """Drafts in the order in which they run. Raises PlanError with every node the engine has no unit for."""
+    maker = _Maker(graph)
+    made: list[Draft] = []
+    problems: list[str] = []
+    for node in graph.nodes:
+        try:
+            draft = maker.draft(node)
+        except PlanError as error:
+            problems.append(str(error))
+            continue
+        if draft is not None:
+            made.append(draft)
+    if problems:
+        raise PlanError("\n".join(problems))
+    return tuple(_fused(made, readers(graph, made))) if fuse else tuple(made)
+
+
+def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, list[Readers]]:
+    """For each stored tensor and channel, who reads it: drafts by name, outputs as `output NAME`."""
+    types, every = graph.types(), views(graph)
+    found: dict[str, list[set[str]]] = {name: [set() for _ in range(t.shape[-1])] for name, t in types.items()}
+    for draft in made:
+        for tensor, channel, _ in draft.view:
+            found[tensor][channel].add(draft.name)
+        for tensor, channel, _ in draft.offset:
+            found[tensor][channel].add(f"offset of {draft.name}")
+    for name in graph.outputs:
+        for tensor, channel, _ in every[name]:
+            found[tensor][channel].add(f"output {name}")
+    return {name: [frozenset(r) for r in channels] for name, channels in found.items()}
+
+
+def _fused(made: list[Draft], read: Mapping[str, list[Readers]]) -> list[Draft]:
+    by_name = {d.name: d for d in made}
+    gone = set()
+    for draft in made:
+        everyone = frozenset().union(*read[draft.name])
+        if draft.dense is not None or len(everyone) != 1:
+            continue
+        reader = by_name.get(next(iter(everyone)))
+        if reader is None or reader.dense is None or reader.window is not None:
+            continue
+        own = [c for tensor, c, up in reader.view if tensor == draft.name and up == 0]
+        if len(own) != len(reader.view) or len(set(own)) != len(own):
+            continue
+        joined = np.full(draft.out_shape[2], -1)
+        joined[own] = np.arange(len(own))
+        gone.add(draft.name)
+        by_name[reader.name] = replace(
+            reader, nodes=draft.nodes + reader.nodes, view=draft.view, shape=draft.shape,
+            window=draft.window, offset=draft.offset, joined=tuple(joined.tolist()),
+        )  # fmt: skip
+    return [by_name[d.name] for d in made if d.name not in gone]
+
+
+class _Maker:
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.types, self.views = graph, graph.types(), views(graph)
+        self.bounds = graph.bounds()
+        self.by_name = {node.name: node for node in graph.nodes}
+
+    def draft(self, node: Node) -> Draft | None:
+        """The draft that stores this node's value; None for views and accumulators."""
+        op = node.op
+        if isinstance(op, Conv | DwConv | DeformDwConv):
+            self._check_accumulator(node)
+            return None
+        if isinstance(op, MaxPool):
+            if op.kernel[0] != op.kernel[1] or max(op.kernel) > 3:
+                raise PlanError(f"{node.name}: kernel {op.kernel}, expected a square of at most 3. Use 3x3.")
+            window = Window("max-pool", op.kernel, op.stride, _origin(op.pads))
+            return self._window_draft(node, node, window)
+        if not isinstance(op, Requant):
+            return None
+        producer = self.by_name.get(node.inputs[0])
+        tables = self._tables(node, op)
+        if producer is None or not isinstance(producer.op, Conv | DwConv | DeformDwConv):
+            # A change of scale alone is a depthwise convolution with one tap of 1.
+            ones = np.ones((1, 1, self.types[node.name].shape[2]), np.int64)
+            rescale = Window("depthwise", (3, 3), (1, 1), (1, 1), 1, ones, tables)
+            return self._window_draft(node, node, rescale)
+        weight = self._constant(producer, producer.inputs[-1])
+        if isinstance(producer.op, Conv):
+            return self._dense_draft(producer, node, producer.op, weight, tables)
+        if isinstance(producer.op, DwConv):
+            depthwise = Window("depthwise", (3, 3), producer.op.stride, _origin(producer.op.pads), 1, weight, tables)
+            return self._window_draft(producer, node, depthwise)
+        deform = producer.op
+        square = Window(
+            "deformable", (3, 3), deform.stride, (0, 0), deform.max_offset, weight, tables, producer.inputs[1]
+        )
+        return self._window_draft(producer, node, square)
+
+    def _window_draft(self, first: Node, last: Node, window: Window) -> Draft:
+        if window.weight is not None and max(window.weight.shape[:2]) > 3:
+            raise PlanError(f"{first.name}: kernel {window.weight.shape[:2]}, expected at most 3x3. Use 3x3.")
+        if window.weight is not None and (window.weight.min() < -128 or window.weight.max() > 127):
+            raise PlanError(f"{first.name}: weights over 8 bits, expected i8. Quantize to 8 bits.")
+        self._check_stride(first, window.stride)
+        offset = () if window.offset is None else self._view(first, window.offset)
+        return self._make(first, last, window=window, offset=offset)
+
+    def _dense_draft(self, conv: Node, last: Node, op: Conv, weight: Ints, tables: Tables) -> Draft:
+        if max(op.kernel) > 3:
+            raise PlanError(f"{conv.name}: kernel {op.kernel}, expected at most 3x3. Use 1x1 or 3x3.")
+        if weight.min() < -128 or weight.max() > 127:
+            raise PlanError(f"{conv.name}: weights over 8 bits, expected i8. Quantize to 8 bits.")
+        self._check_stride(conv, op.stride)
+        window = None
+        if op != Conv():
+            side = max(op.kernel)
+            window = Window("gather", (side, side), op.stride, _origin(op.pads))
+        return self._make(conv, last, window=window, dense=Dense(weight, tables))
+
+    def _make(
+        self, first: Node, last: Node, window: Window | None, dense: Dense | None = None, offset: View = ()
+    ) -> Draft:
+        shape, out = self.types[first.inputs[0]].shape, self.types[last.name]
+        for side in (*shape[:2], *out.shape[:2]):
+            if side > MAX_SIDE:
+                raise PlanError(f"{first.name}: a side of {side}, expected at most {MAX_SIDE}. Tile the image.")
+        nodes = (last.name,) if first is last else (first.name, last.name)
+        return Draft(
+            last.name, nodes, self._view(first, first.inputs[0]), (shape[0], shape[1], shape[2]),
+            (out.shape[0], out.shape[1], out.shape[2]), out.elem.signed, window, dense, offset,
+        )  # fmt: skip
+
+    def _view(self, node: Node, name: str) -> View:
+        elem = self.types[name].elem
+        if elem.bits > 8:
+            raise PlanError(f"{node.name}: reads {name}, which is {elem}, expected 8 bits. Put a Requant before.")
+        view = self.views[name]
+        if max(up for _, _, up in view) > MAX_UP:
+            raise PlanError(f"{node.name}: {name} is upsampled {MAX_UP + 1} times, expected {MAX_UP} at most.")
+        return view
+
+    def _constant(self, node: Node, name: str) -> Ints:
+        if name not in self.graph.consts:
+            raise PlanError(f"{node.name}: {name} is computed, expected a constant. Fold it before.")
+        return self.graph.consts[name]
+
+    def _tables(self, node: Node, op: Requant) -> Tables:
+        bias, mult, shift = (self._constant(node, name) for name in node.inputs[1:4])
+        if op.out.bits > 8:
+            raise PlanError(f"{node.name}: makes {op.out}, expected 8 bits at most. Quantize to 8 bits.")
+        return Tables(bias, mult, shift, (op.lo, op.hi))
+
+    def _check_accumulator(self, node: Node) -> None:
+        users = self.graph.users[node.name]
+        if node.name in self.graph.outputs or len(users) != 1 or not isinstance(users[0].op, Requant):
+            raise PlanError(f"{node.name}: an accumulator, expected one Requant behind it and no other reader.")
+        bits = accumulator_bits(self.graph, node.name)
+        if bits > 32:
+            raise PlanError(f"{node.name}: accumulates {bits} bits, expected at most 32. Use fewer inputs.")
+
+    def _check_stride(self, node: Node, stride: tuple[int, int]) -> None:
+        if max(stride) > MAX_STRIDE:
+            raise PlanError(f"{node.name}: stride {stride}, expected at most {MAX_STRIDE}. Use smaller strides.")
+
+
+def accumulator_bits(graph: Graph, name: str) -> int:
+    """Bits of a signed accumulator, with one to spare for the partial sums of split weights."""
+    elem = graph.bounds()[name].elem
+    return elem.bits + (not elem.signed) + 1
+
+
+def _origin(pads: tuple[int, int, int, int]) -> tuple[int, int]:
+    return 1 - pads[0], 1 - pads[1]

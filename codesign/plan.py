@@ -1,0 +1,336 @@
+"""From a graph to the program of an engine: layouts, weight tiles over output groups, addresses.
+
+    planned = plan(graph, lanes=16)
+    planned.config    the constants of the engine: computed from the graph, or given and checked
+    planned.program   steps with addresses, inputs and outputs
+
+The meaning of a graph never depends on anything decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from math import ceil
+
+import numpy as np
+
+from codesign import pack
+from codesign.drafts import Draft, Window, accumulator_bits, drafts, readers
+from codesign.errors import PlanError
+from codesign.ir import Graph
+from codesign.layout import Buffer, Layout, Readers, Run, View, allocate, free_order, load_order, runs_of_words, views
+from codesign.ops import Conv, DeformDwConv, DwConv
+from codesign.program import MAX_STEPS, EngineConfig, Ints, Piece, Port, Program, Segment, Step, constant_name, program_words
+
+WEIGHT_BYTES = 128 * 1024  # of on-chip memory for the pointwise weights, unless a config says otherwise
+TO_THE_END = 1 << 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a graph runs on an engine."""
+
+    config: EngineConfig
+    program: Program
+
+
+@dataclass(frozen=True)
+class Work:
+    """A draft with its place on chip: what is loaded, and the weights in physical order."""
+
+    draft: Draft
+    runs: tuple[Run, ...]
+    order: Ints  # (words, lanes): input channels
+    packed: bool
+    rows: Ints  # (words into the pointwise array, lanes): rows of its weight matrix
+    halves: bool  # int8 weights: two passes
+
+    @property
+    def passes(self) -> int:
+        return 2 if self.halves else 1
+
+    @property
+    def row_words(self) -> int:
+        """Words of an input row."""
+        return self.draft.shape[1] * len(self.order)
+
+
+def plan(
+    graph: Graph,
+    lanes: int = 16,
+    config: EngineConfig | None = None,
+    *,
+    fuse: bool = True,
+    keep: bool = False,
+    base: int = 0,
+) -> Plan:
+    """Plan a graph for `lanes` lanes, or for the engine that `config` describes.
+
+    `fuse=False` stores every window's result; `keep` gives every stored tensor memory of its own, so that all of
+    them can be compared. `base` is the word address of the program. Raises PlanError where the engine has no
+    unit for a node, or names each constant of the config that is too small.
+    """
+    lanes = lanes if config is None else config.lanes
+    if lanes not in (1, 2, 4, 8, 16, 32, 64):
+        raise PlanError(f"lanes: {lanes}, expected a power of two from 1 to 64. Use 16.")
+    made = drafts(graph, fuse)
+    read = readers(graph, made)
+    packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
+    layouts, work = _layouts(graph, made, read, lanes, packing)
+    needed = _needs(graph, work, layouts, packing, lanes)
+    if config is None:
+        config = _grown(needed, work, layouts, lanes)
+    _check_fits(config, needed)
+    parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
+    if len(parts) > MAX_STEPS:
+        raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
+    _live(graph, parts, layouts, read, keep)
+    size = allocate([b for layout in layouts.values() for b in layout.buffers])
+    # Addresses do not change sizes: a first rendering tells where the arena can begin.
+    steps = tuple(_step(w, a, b, layouts, config, 0) for w, a, b in parts)
+    begin = base + program_words(steps, lanes)
+    steps = tuple(_placed(step, begin) for step in steps)
+    types, every = graph.types(), views(graph)
+
+    def port(name: str) -> Port:
+        h, w, c = types[name].shape
+        pieces = _pieces(every[name], (h, w), layouts, lanes, begin)
+        return Port(name, (h, w, c), types[name].elem.signed, pieces)
+
+    kept = [name for name in layouts if keep]
+    program = Program(
+        lanes, base, (begin, begin + size), steps, {n: port(n) for n in graph.inputs},
+        {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept},
+    )  # fmt: skip
+    return Plan(config, program)
+
+
+def _packing(graph: Graph, made: tuple[Draft, ...], lanes: int) -> int:
+    """log2 of the pixels a word of the image holds: inputs of few channels that only dense windows read."""
+    found = [
+        (lanes // graph.inputs[name].shape[2]).bit_length() - 1
+        for name in graph.inputs
+        if lanes >= 2 * graph.inputs[name].shape[2] and _only_gathered(graph, name, made)
+    ]
+    return min(found, default=0)
+
+
+def _only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
+    whole = tuple((name, c, 0) for c in range(graph.inputs[name].shape[2]))
+    takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
+    seen = {s[0] for out in graph.outputs for s in views(graph)[out]}
+    gathers = all(d.view == whole and d.window is not None and d.window.kind == "gather" for d in takers)
+    return bool(takers) and gathers and name not in seen
+
+
+def _layouts(
+    graph: Graph, made: tuple[Draft, ...], read: Mapping[str, list[Readers]], lanes: int, packing: int
+) -> tuple[dict[str, Layout], list[Work]]:
+    layouts: dict[str, Layout] = {}
+    for name, type_ in graph.inputs.items():
+        h, w, c = type_.shape
+        if type_.elem.bits > 8:
+            raise PlanError(f"{name}: is {type_.elem}, expected 8 bits at most. Quantize the input.")
+        fits = packing > 0 and c <= lanes >> packing and _only_gathered(graph, name, made)
+        order, segments = free_order(read[name], lanes)
+        layouts[name] = Layout((h, w, c), type_.elem.signed, order, segments, 1 << packing if fits else 1)
+    work: list[Work] = []
+    for draft in made:
+        runs, order = load_order(draft.view, layouts, lanes)
+        packed = any(layouts[run.tensor].pack > 1 for run in runs)
+        rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
+        work.append(Work(draft, runs, order, packed, rows, halves))
+        if draft.dense is None:
+            stored, segments = order, runs_of_words(order, read[draft.name])
+        else:
+            stored, segments = free_order(read[draft.name], lanes)
+        layouts[draft.name] = Layout(draft.out_shape, draft.signed, stored, segments)
+    return layouts, work
+
+
+def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
+    if draft.dense is None:
+        return order[:0], False
+    halves = not pack.fits_int4(draft.dense.weight)
+    if draft.window is not None and draft.window.kind == "gather":
+        kh, kw, channels, _ = draft.dense.weight.shape
+        return pack.gathered_order(order, (kh, kw), channels, packing), halves
+    if draft.joined:
+        table = np.append(np.array(draft.joined, np.int64), -1)
+        return table[order], halves
+    return order, halves
+
+
+def _needs(
+    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, lanes: int
+) -> dict[str, tuple[int, str]]:
+    """The least value of each constant, and the node that needs it."""
+    needs: dict[str, tuple[int, str]] = {"pack_log2": (packing, ""), "acc_bits": (16, "")}
+
+    def need(constant: str, value: int, where: str) -> None:
+        if value > needs.get(constant, (0, ""))[0]:
+            needs[constant] = (value, where)
+
+    for constant, least in (("max_offset", 1), ("ring_rows", 4), ("row_words", 1), ("window_groups", 1),
+                            ("input_words", 1), ("output_words", 1), ("weight_tiles", 1), ("max_segments", 1)):  # fmt: skip
+        need(constant, least, "")
+    for node in graph.nodes:
+        if isinstance(node.op, Conv | DwConv | DeformDwConv):
+            need("acc_bits", accumulator_bits(graph, node.name), node.name)
+    for w in work:
+        where, window = w.draft.name, w.draft.window
+        if window is not None:
+            if window.kind == "deformable":
+                need("max_offset", window.reach, where)
+                need("ring_rows", 2 * window.reach + 2, where)
+            need("ring_rows", 2 * window.reach + 1 + window.stride[0], where)
+            need("row_words", layouts[w.runs[0].tensor].row_words if w.packed else w.row_words, where)
+            if window.weight is not None:
+                need("window_groups", len(w.order), where)
+        need("input_words", len(w.rows), where)
+        need("weight_tiles", len(w.rows) * w.passes, where)
+        need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
+        if w.draft.dense is None:  # the engine limits words a pixel by what it can buffer
+            need("row_words", len(w.order), where)
+    return needs
+
+
+def _grown(
+    needs: Mapping[str, tuple[int, str]], work: list[Work], layouts: Mapping[str, Layout], lanes: int
+) -> EngineConfig:
+    """A config that holds the model, with weight tiles for whole steps as far as WEIGHT_BYTES allow."""
+    config = EngineConfig(lanes=lanes, **{name: value for name, (value, _) in needs.items()})
+    sizes = [(len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None]
+    limit = WEIGHT_BYTES * 2 // (lanes * lanes)
+    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limit))
+    words = max((min(o, tiles // i) for i, o in sizes), default=1)
+    return replace(config, weight_tiles=tiles, output_words=words)
+
+
+def _check_fits(config: EngineConfig, needs: Mapping[str, tuple[int, str]]) -> None:
+    faults = []
+    for field in fields(config):
+        value, where = needs.get(field.name, (0, ""))
+        have = getattr(config, field.name)
+        if value > have:
+            faults.append(f"{where or 'model'}: needs {constant_name(field.name)} = {value}, the engine has {have}. "
+                          f"Build an engine with {field.name} >= {value}.")  # fmt: skip
+    if faults:
+        raise PlanError("\n".join(faults))
+
+
+def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
+    """Ranges of output words, each with weights that fit on chip."""
+    words = len(layouts[w.draft.name].order)
+    if w.draft.dense is None:
+        return [(0, words)]
+    most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
+    count = ceil(words / most)
+    bounds = [round(i * words / count) for i in range(count + 1)]
+    return list(zip(bounds, bounds[1:], strict=False))
+
+
+def _live(
+    graph: Graph, parts: list[tuple[Work, int, int]], layouts: Mapping[str, Layout],
+    read: Mapping[str, list[Readers]], keep: bool,
+) -> None:  # fmt: skip
+    """Buffers of every layout with their lives: from the first step that writes to the last that reads."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {f"output {name}": TO_THE_END for name in graph.outputs}
+    for i, (w, _, _) in enumerate(parts):
+        first.setdefault(w.draft.name, i)
+        last[w.draft.name] = last[f"offset of {w.draft.name}"] = i
+    for name, layout in layouts.items():
+        h, _, _ = layout.shape
+        pixels = h * layout.row_words if layout.pack > 1 else h * layout.shape[1]
+        written = last.get(name, -1)
+        for a, count in layout.segments:
+            channels = [c for c in layout.order[a : a + count].reshape(-1).tolist() if c >= 0]
+            users = [last[r] for c in channels for r in read[name][c]]
+            end = TO_THE_END if keep else max([written, *users])
+            begin = -1 if keep else first.get(name, -1)
+            layout.buffers.append(Buffer(pixels * count, begin, end))
+
+
+def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:
+    layout = layouts[run.tensor]
+    stride = layout.segments[run.segment][1]
+    address = layout.buffers[run.segment].address + run.first
+    return Segment(address, run.count, stride, run.up, layout.signed)
+
+
+def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
+    """Segments that words [a, b) of each pixel go to."""
+    found = []
+    for (first, count), buffer in zip(layout.segments, layout.buffers, strict=True):
+        low, high = max(a, first), min(b, first + count)
+        if low < high:
+            found.append(Segment(buffer.address + low - first, high - low, count))
+    return tuple(found)
+
+
+def _step(
+    w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int
+) -> Step:
+    draft, lanes = w.draft, config.lanes
+    window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
+    step = Step(
+        nodes=draft.nodes, load=tuple(_segment(run, layouts) for run in w.runs),
+        store=_stores(layouts[draft.name], a, b), height=draft.shape[0], width=draft.shape[1],
+        groups=len(w.order), out_height=draft.out_shape[0], out_width=draft.out_shape[1], packed=w.packed,
+        window=window.kind, kernel=window.kernel[0], stride=window.stride, origin=window.origin,
+        reach=window.reach,
+    )  # fmt: skip
+    if window.tables is not None and window.weight is not None:
+        t = window.tables
+        rows = pack.requant_rows(t.bias, t.mult, t.shift, w.order)
+        blob = np.concatenate([pack.depthwise_taps(window.weight, w.order), rows])
+        step = replace(step, window_clamp=t.clamp, window_parameters=blob)
+    if draft.offset:
+        (run,), order = load_order(draft.offset, layouts, lanes)
+        step = replace(step, offset=replace(_segment(run, layouts), signed=False),
+                       offset_lane=int(np.flatnonzero(order[0] == 0)[0]))  # fmt: skip
+    if draft.dense is not None:
+        weight, t, columns = draft.dense.weight, draft.dense.tables, layouts[draft.name].order[a:b]
+        tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), w.rows, columns, w.halves)
+        rows = pack.requant_rows(t.bias, t.mult, t.shift, columns)
+        step = replace(
+            step, pointwise="int8" if w.halves else "int4", pointwise_in=len(w.rows), pointwise_out=b - a,
+            pointwise_clamp=t.clamp, pointwise_parameters=np.concatenate([tiles, rows]),
+        )  # fmt: skip
+    return step
+
+
+def _placed(step: Step, begin: int) -> Step:
+    """The step with its arena moved from 0 to `begin`."""
+
+    def move(segment: Segment) -> Segment:
+        return replace(segment, address=segment.address + begin)
+
+    return replace(
+        step, load=tuple(map(move, step.load)), store=tuple(map(move, step.store)),
+        offset=None if step.offset is None else move(step.offset),
+    )  # fmt: skip
+
+
+def _pieces(
+    view: View, size: tuple[int, int], layouts: Mapping[str, Layout], lanes: int, begin: int
+) -> tuple[Piece, ...]:
+    """Where each channel of a view lies, by segment."""
+    runs, order = load_order(view, layouts, lanes)
+    pieces, at = [], 0
+    for run in runs:
+        layout = layouts[run.tensor]
+        rows = order[at : at + run.count].reshape(-1)
+        at += run.count
+        width = size[1] >> run.up
+        stride = layout.segments[run.segment][1]
+        record = lanes // layout.pack if layout.pack > 1 else stride * lanes
+        row = layout.row_words * lanes if layout.pack > 1 else width * record
+        lanes_used = np.flatnonzero(rows >= 0)
+        pieces.append(
+            Piece(layout.buffers[run.segment].address + begin, row, record, run.up,
+                  tuple(rows[lanes_used].tolist()), tuple((lanes_used + run.first * lanes).tolist()))
+        )  # fmt: skip
+    return tuple(pieces)

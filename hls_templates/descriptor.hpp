@@ -1,0 +1,368 @@
+// descriptor.hpp -- the program in memory: its layout, and the checks every field passes before anything runs.
+//
+// A program is a header, one descriptor a step, tables of segments and parameters, all of them 32-bit
+// little-endian integers or bytes at word addresses. A word is kLanes bytes. Everything the program occupies lies
+// in [program, program + kProgramWords); every tensor lies in the arena, which the program does not overlap.
+// After the checks no address that a unit forms from a step can leave those two regions, and every loop ends.
+// codesign/program.py writes the same layout; the enumerators here are its field indices.
+#pragma once
+#include "types.hpp"
+
+namespace codesign {
+
+enum Status {
+  kDone = 0,
+  kBadMagic = 1,        // no program at that address
+  kBadVersion = 2,      // written for another version of this engine
+  kBadLanes = 3,        // written for another word size
+  kBadProgram = 4,      // the header's regions or counts are not inside the memory
+  kBadStep = 5,         // a descriptor without its mark, or with unused fields set
+  kBadShape = 6,        // height, width or channel groups out of range
+  kBadSegments = 7,     // number of segments, or their words a pixel, out of range
+  kBadLoad = 8,         // a segment to read leaves the arena
+  kBadStore = 9,        // a segment to write leaves the arena, or overlaps what is read
+  kBadWindow = 10,      // kind, kernel, stride, origin or reach of the window
+  kBadRow = 11,         // rows too long or too many for the ring
+  kBadOffsets = 12,     // the offsets leave the arena
+  kBadPointwise = 13,   // mode or size of the pointwise array
+  kBadParameters = 14,  // weights or requantization rows outside the program
+  kBadClamp = 15        // low and high are not an 8-bit range
+};
+
+enum HeaderField {
+  kHeaderMagic,
+  kHeaderVersion,
+  kHeaderLanes,
+  kHeaderSteps,
+  kHeaderProgramWords,
+  kHeaderArenaBegin,
+  kHeaderArenaEnd,
+  kHeaderReserved,
+  kHeaderFields = 16
+};
+
+enum StepField {
+  kStepMagic,
+  kLoadCount,
+  kStoreCount,
+  kSegments,  // address of the table: load segments, then store segments
+  kHeight,    // of what is loaded, after upsampling
+  kWidth,
+  kGroups,  // words a pixel
+  kPacked,  // 1: a word holds 2^kPackLog2 pixels of a row
+  kWindow,
+  kKernel,
+  kStrideY,
+  kStrideX,
+  kOriginY,  // input row of the centre tap of output row 0
+  kOriginX,
+  kReach,  // rows above and below the centre that may be read: 1, or the bound on offsets
+  kOutHeight,
+  kOutWidth,
+  kWindowLow,
+  kWindowHigh,
+  kWindowParameters,  // 9 words of depthwise weights a group, then 6 of requantization
+  kOffsetAddress,
+  kOffsetStride,
+  kOffsetUp,
+  kOffsetLane,
+  kPointwise,
+  kPointwiseIn,   // words a pixel
+  kPointwiseOut,  // words a pixel
+  kPointwiseLow,
+  kPointwiseHigh,
+  kPointwiseParameters,  // tiles of (kLanes + 1) / 2 words, then 6 words of requantization a group
+  kStepReserved,
+  kStepFields = 32
+};
+
+enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
+enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4 };
+
+enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4 };
+enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
+
+static const int kProgramMagic = 0x43534450;
+static const int kProgramVersion = 1;
+static const int kStepMark = 0x53544550;
+static const int kMaxSteps = 4096;
+static const int kMaxSide = 8192;
+static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
+
+// Part of a tensor: `count` words of each pixel, pixels `stride` words apart in rows without gaps.
+struct Segment {
+  int address, count, stride, up;  // up: log2 of nearest-neighbour upsampling while it is read
+  bool is_signed;
+};
+
+// One step, as its fields say.
+struct Step {
+  int load_count, store_count, height, width, groups, packed;
+  int window, kernel, stride_y, stride_x, origin_y, origin_x, reach, out_height, out_width;
+  int window_low, window_high, window_parameters;
+  Segment offset;
+  int offset_lane;
+  int pointwise, pointwise_in, pointwise_out, pointwise_low, pointwise_high, pointwise_parameters;
+  int row_words;     // of the ring: one input row
+  int window_words;  // a pixel leaves the window in so many words
+  int store_words;   // and the step in so many
+};
+
+struct Header {
+  int steps, program_words, arena_begin, arena_end;
+};
+
+// `count` integers from consecutive words. Cycles: 4 * count.
+template <class C>
+void read_integers(const typename Types<C>::Word *memory, int address, int count, int *values) {
+  typename Types<C>::Word word = typename Types<C>::Word();
+  unsigned value = 0;
+Byte:
+  for (int i = 0; i < 4 * count; ++i) {
+    #pragma HLS PIPELINE II=1
+    const int lane = i % C::kLanes;
+    if (lane == 0) word = memory[address + i / C::kLanes];
+    value = (value >> 8) | (Types<C>::Memory::byte(word, lane) << 24);
+    if (i % 4 == 3) values[i / 4] = int(value);
+  }
+}
+
+template <class C>
+long long words_of_integers(long long count) {
+  return (4 * count + C::kLanes - 1) / C::kLanes;
+}
+
+inline bool in_range(int value, int low, int high) { return low <= value && value <= high; }
+
+// Whether `words` words from `address` on lie in [begin, end).
+inline bool lies_in(long long address, long long words, long long begin, long long end) {
+  return address >= begin && words >= 0 && address + words <= end;
+}
+
+template <class C>
+Status read_header(const typename Types<C>::Word *memory, int program, int memory_words, Header &header) {
+  const long long header_words = words_of_integers<C>(kHeaderFields);
+  if (!lies_in(program, header_words, 0, memory_words)) return kBadProgram;
+  int field[kHeaderFields];
+  read_integers<C>(memory, program, kHeaderFields, field);
+  header.steps = field[kHeaderSteps];
+  header.program_words = field[kHeaderProgramWords];
+  header.arena_begin = field[kHeaderArenaBegin];
+  header.arena_end = field[kHeaderArenaEnd];
+  if (field[kHeaderMagic] != kProgramMagic) return kBadMagic;
+  if (field[kHeaderVersion] != kProgramVersion) return kBadVersion;
+  if (field[kHeaderLanes] != C::kLanes) return kBadLanes;
+Reserved:
+  for (int i = kHeaderReserved; i < kHeaderFields; ++i) {
+    if (field[i] != 0) return kBadProgram;
+  }
+  if (!in_range(header.steps, 0, kMaxSteps)) return kBadProgram;
+  const long long needed = header_words + header.steps * words_of_integers<C>(kStepFields);
+  const long long program_end = static_cast<long long>(program) + header.program_words;
+  if (header.program_words < needed || program_end > memory_words) return kBadProgram;
+  if (header.arena_begin < 0 || header.arena_end < header.arena_begin) return kBadProgram;
+  if (header.arena_end > memory_words) return kBadProgram;
+  if (header.arena_begin < program_end && program < header.arena_end) return kBadProgram;
+  return kDone;
+}
+
+// Words from the first to the last that a segment touches on a map of so many pixels.
+inline long long extent(const Segment &segment, long long pixels) {
+  return (pixels - 1) * segment.stride + segment.count;
+}
+
+inline bool is_segment(const Segment &segment) {
+  return segment.count >= 1 && segment.stride >= segment.count && segment.address >= 0;
+}
+
+inline long long upsampled_pixels(const Segment &segment, int height, int width) {
+  return static_cast<long long>(height >> segment.up) * (width >> segment.up);
+}
+
+inline bool divides(int height, int width, int up) {
+  return ((height >> up) << up) == height && ((width >> up) << up) == width;
+}
+
+template <class C>
+Status check_window(const Step &step) {
+  if (!in_range(step.window, kPass, kGather)) return kBadWindow;
+  if (!in_range(step.out_height, 1, kMaxSide) || !in_range(step.out_width, 1, kMaxSide)) return kBadShape;
+  if (step.window == kPass) {
+    const bool same = step.out_height == step.height && step.out_width == step.width;
+    return same && step.packed == 0 ? kDone : kBadWindow;
+  }
+  if (!in_range(step.stride_y, 1, 4) || !in_range(step.stride_x, 1, 4)) return kBadWindow;
+  if (!in_range(step.origin_y, -1, 1) || !in_range(step.origin_x, -1, 1)) return kBadWindow;
+  const bool deformable = step.window == kDeformable;
+  if (!in_range(step.reach, deformable ? 0 : 1, deformable ? C::kMaxOffset : 1)) return kBadWindow;
+  const bool depthwise = deformable || step.window == kDepthwise;
+  if (!in_range(step.kernel, depthwise ? 3 : 1, 3)) return kBadWindow;
+  if (step.packed != 0 && step.window != kGather) return kBadWindow;
+  if (step.row_words > C::kRowWords) return kBadRow;
+  if (2 * step.reach + 1 + step.stride_y > C::kRingRows) return kBadRow;
+  if (depthwise && step.groups > C::kWindowGroups) return kBadRow;
+  if (!in_range(step.window_low, -128, 255) || !in_range(step.window_high, -128, 255)) return kBadClamp;
+  return kDone;
+}
+
+template <class C>
+Status check_pointwise(const Step &step) {
+  if (!in_range(step.pointwise, kNoPointwise, kInt8)) return kBadPointwise;
+  if (step.pointwise == kNoPointwise) return kDone;
+  if (step.pointwise_in != step.window_words) return kBadPointwise;
+  if (!in_range(step.pointwise_in, 1, C::kInputWords)) return kBadPointwise;
+  if (!in_range(step.pointwise_out, 1, C::kOutputWords)) return kBadPointwise;
+  if (step.pointwise * step.pointwise_in * step.pointwise_out > C::kWeightTiles) return kBadPointwise;
+  if (!in_range(step.pointwise_low, -128, 255) || !in_range(step.pointwise_high, -128, 255)) return kBadClamp;
+  return kDone;
+}
+
+// Segments to read and to write, and the offsets, against the arena and against each other.
+template <class C>
+Status check_segments(const Step &step, const Segment (&load)[C::kMaxSegments],
+                      const Segment (&store)[C::kMaxSegments], const Header &header) {
+  const int begin = header.arena_begin, end = header.arena_end;
+  const long long loaded = static_cast<long long>(step.height) * step.width;
+  const long long stored = static_cast<long long>(step.out_height) * step.out_width;
+  long long words = 0;
+Load:
+  for (int i = 0; i < step.load_count; ++i) {
+    if (!is_segment(load[i]) || !divides(step.height, step.width, load[i].up)) return kBadLoad;
+    if (step.packed != 0 && (load[i].up != 0 || load[i].stride != 1 || step.load_count != 1)) return kBadLoad;
+    const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
+                                              : upsampled_pixels(load[i], step.height, step.width);
+    if (!lies_in(load[i].address, extent(load[i], pixels), begin, end)) return kBadLoad;
+    words += load[i].count;
+  }
+  if (words != step.groups || loaded < 1) return kBadSegments;
+  words = 0;
+Store:
+  for (int i = 0; i < step.store_count; ++i) {
+    if (!is_segment(store[i]) || store[i].up != 0) return kBadStore;
+    const long long size = extent(store[i], stored);
+    if (!lies_in(store[i].address, size, begin, end)) return kBadStore;
+    words += store[i].count;
+  Overlap:
+    for (int j = 0; j < step.load_count; ++j) {
+      const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
+                                                : upsampled_pixels(load[j], step.height, step.width);
+      const bool before = store[i].address + size <= load[j].address;
+      const bool after = load[j].address + extent(load[j], pixels) <= store[i].address;
+      if (!before && !after) return kBadStore;
+    }
+  }
+  if (words != step.store_words) return kBadSegments;
+  if (step.window == kDeformable) {
+    if (!is_segment(step.offset) || step.offset.count != 1) return kBadOffsets;
+    if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
+    if (!divides(step.out_height, step.out_width, step.offset.up)) return kBadOffsets;
+    const long long pixels = upsampled_pixels(step.offset, step.out_height, step.out_width);
+    if (!lies_in(step.offset.address, extent(step.offset, pixels), begin, end)) return kBadOffsets;
+  }
+  return kDone;
+}
+
+template <class C>
+Status check_parameters(const Step &step, int begin, int end) {
+  if (step.window == kDepthwise || step.window == kDeformable) {
+    const int words = step.groups * (9 + kRequantWords);
+    if (!lies_in(step.window_parameters, words, begin, end)) return kBadParameters;
+  }
+  if (step.pointwise != kNoPointwise) {
+    const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
+    const long long words =
+        static_cast<long long>(tiles) * ((C::kLanes + 1) / 2) + step.pointwise_out * kRequantWords;
+    if (!lies_in(step.pointwise_parameters, words, begin, end)) return kBadParameters;
+  }
+  return kDone;
+}
+
+inline Segment segment_of(const int *field) {
+  Segment segment;
+  segment.address = field[kSegmentAddress];
+  segment.count = field[kSegmentCount];
+  segment.stride = field[kSegmentStride];
+  segment.up = field[kSegmentFlags] & kSegmentUpMask;
+  segment.is_signed = (field[kSegmentFlags] & kSegmentSigned) != 0;
+  return segment;
+}
+
+// Descriptor `index` and its segments. Anything but kDone: the step must not run.
+template <class C>
+Status read_step(const typename Types<C>::Word *memory, int program, const Header &header, int index, Step &step,
+                 Segment (&load)[C::kMaxSegments], Segment (&store)[C::kMaxSegments]) {
+  int field[kStepFields];
+  const int first = program + int(words_of_integers<C>(kHeaderFields));
+  read_integers<C>(memory, first + index * int(words_of_integers<C>(kStepFields)), kStepFields, field);
+  if (field[kStepMagic] != kStepMark) return kBadStep;
+Reserved:
+  for (int i = kStepReserved; i < kStepFields; ++i) {
+    if (field[i] != 0) return kBadStep;
+  }
+  step.load_count = field[kLoadCount];
+  step.store_count = field[kStoreCount];
+  step.height = field[kHeight];
+  step.width = field[kWidth];
+  step.groups = field[kGroups];
+  step.packed = field[kPacked];
+  step.window = field[kWindow];
+  step.kernel = field[kKernel];
+  step.stride_y = field[kStrideY];
+  step.stride_x = field[kStrideX];
+  step.origin_y = field[kOriginY];
+  step.origin_x = field[kOriginX];
+  step.reach = field[kReach];
+  step.out_height = field[kOutHeight];
+  step.out_width = field[kOutWidth];
+  step.window_low = field[kWindowLow];
+  step.window_high = field[kWindowHigh];
+  step.window_parameters = field[kWindowParameters];
+  step.offset.address = field[kOffsetAddress];
+  step.offset.count = 1;
+  step.offset.stride = field[kOffsetStride];
+  step.offset.up = field[kOffsetUp] & kSegmentUpMask;
+  step.offset.is_signed = false;
+  step.offset_lane = field[kOffsetLane];
+  step.pointwise = field[kPointwise];
+  step.pointwise_in = field[kPointwiseIn];
+  step.pointwise_out = field[kPointwiseOut];
+  step.pointwise_low = field[kPointwiseLow];
+  step.pointwise_high = field[kPointwiseHigh];
+  step.pointwise_parameters = field[kPointwiseParameters];
+
+  // Ranges first: what follows multiplies these.
+  if (!in_range(step.height, 1, kMaxSide) || !in_range(step.width, 1, kMaxSide)) return kBadShape;
+  if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
+  if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
+  if (step.packed != 0 && step.groups != 1) return kBadShape;
+  if (!in_range(step.load_count, 1, C::kMaxSegments)) return kBadSegments;
+  if (!in_range(step.store_count, 1, C::kMaxSegments)) return kBadSegments;
+
+  const int pack = 1 << C::kPackLog2;
+  step.row_words = step.packed != 0 ? (step.width + pack - 1) / pack : step.width * step.groups;
+  const int taps = in_range(step.kernel, 1, 3) ? step.kernel * step.kernel : 0;
+  step.window_words = step.window != kGather ? step.groups
+                      : step.packed != 0     ? (taps + pack - 1) / pack
+                                             : taps * step.groups;
+  step.store_words = step.pointwise != kNoPointwise ? step.pointwise_out : step.window_words;
+
+  Status status = check_window<C>(step);
+  if (status == kDone) status = check_pointwise<C>(step);
+  if (status == kDone) status = check_parameters<C>(step, program, program + header.program_words);
+  if (status != kDone) return status;
+
+  const int table = field[kSegments], entries = step.load_count + step.store_count;
+  const long long table_words = words_of_integers<C>(entries * kSegmentFields);
+  if (!lies_in(table, table_words, program, program + header.program_words)) return kBadSegments;
+  int entry[2 * C::kMaxSegments * kSegmentFields];
+  read_integers<C>(memory, table, entries * kSegmentFields, entry);
+LoadTable:
+  for (int i = 0; i < step.load_count; ++i) load[i] = segment_of(&entry[i * kSegmentFields]);
+StoreTable:
+  for (int i = 0; i < step.store_count; ++i) {
+    store[i] = segment_of(&entry[(step.load_count + i) * kSegmentFields]);
+  }
+  return check_segments<C>(step, load, store, header);
+}
+
+}  // namespace codesign

@@ -1,0 +1,81 @@
+// parameters.hpp -- weights and requantization rows of one step, from memory to the buffers on chip.
+//
+//   requant rows   kRequantWords words a group; byte `lane` of word 0..3 is that byte of bias[lane],
+//                  of word 4 mult[lane], of word 5 shift[lane]
+//   depthwise      9 words a group, one a tap, row-major; byte `lane` is the weight of that channel
+//   tiles          (kLanes + 1) / 2 words a tile; byte `lane` of word j holds the weights from input lane 2j
+//                  (low half) and 2j + 1 (high half) to output lane `lane`
+//   order of tiles output group, input word, and for int8 weights the high half, -8..7, before the low, 0..15
+//
+// Cycles: words read, at one a cycle.
+#pragma once
+#include "descriptor.hpp"
+
+namespace codesign {
+
+template <class C, int kRows>
+void load_requant(const typename Types<C>::Word *memory, int address, int rows,
+                  typename Types<C>::RequantRow (&table)[kRows]) {
+Row:
+  for (int row = 0; row < rows; ++row) {
+    #pragma HLS PIPELINE
+    typename Types<C>::Word word[kRequantWords];
+  Word:
+    for (int i = 0; i < kRequantWords; ++i) word[i] = memory[address + row * kRequantWords + i];
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      const unsigned bias = Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
+                            Types<C>::Memory::byte(word[2], lane) << 16 |
+                            Types<C>::Memory::byte(word[3], lane) << 24;
+      table[row].bias[lane] = int(bias);
+      table[row].mult[lane] = static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane));
+      table[row].shift[lane] = static_cast<signed char>(Types<C>::Memory::byte(word[5], lane));
+    }
+  }
+}
+
+template <class C>
+void load_depthwise(const typename Types<C>::Word *memory, int address, int groups,
+                    typename Types<C>::DepthwiseWeights (&weights)[C::kWindowGroups]) {
+Group:
+  for (int group = 0; group < groups; ++group) {
+  Tap:
+    for (int tap = 0; tap < 9; ++tap) {
+      #pragma HLS PIPELINE II=1
+      const typename Types<C>::Word word = memory[address + group * 9 + tap];
+    Lane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        weights[group].tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(word, lane));
+      }
+    }
+  }
+}
+
+template <class C>
+void load_tiles(const typename Types<C>::Word *memory, int address, int tiles, bool halves,
+                typename Types<C>::Tile (&weights)[C::kWeightTiles]) {
+  static const int kTileWords = (C::kLanes + 1) / 2;
+Tile:
+  for (int tile = 0; tile < tiles; ++tile) {
+    // A low half is 0..15; every other nibble is -8..7: the bit of weight 8 counts -8.
+    const int flip = halves && tile % 2 == 1 ? 0 : 8;
+  Word:
+    for (int i = 0; i < kTileWords; ++i) {
+      #pragma HLS PIPELINE II=1
+      const typename Types<C>::Word word = memory[address + tile * kTileWords + i];
+    Lane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        const int byte = int(Types<C>::Memory::byte(word, lane));
+        weights[tile][2 * i][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
+        if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
+          weights[tile][(2 * i + 1) % C::kLanes][lane] = static_cast<signed char>(((byte >> 4) ^ flip) - flip);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace codesign

@@ -1,0 +1,69 @@
+// sim/hls_stream.h -- the part of hls::stream that simulation needs, as a ring buffer that grows.
+//
+// Processes of a dataflow region run one after the other in simulation, so a FIFO has no bound here. What
+// hardware would not forgive is recorded, and the simulation must then be called failed: a read of an empty
+// FIFO (the hardware would wait for ever) and data left in a FIFO at the end of its life.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+namespace hls {
+
+// The first misuse of any stream since the last clear().
+class Misuse {
+ public:
+  static const char *message() { return *first(); }
+  static void report(const char *what) {
+    if (*first() == NULL) *first() = what;
+  }
+  static void clear() { *first() = NULL; }
+
+ private:
+  static const char **first() {
+    static thread_local const char *message = NULL;
+    return &message;
+  }
+};
+
+template <class T>
+class stream {
+ public:
+  stream() : buffer_(kFirstCapacity), mask_(kFirstCapacity - 1), head_(0), tail_(0) {}
+  explicit stream(const char *) : buffer_(kFirstCapacity), mask_(kFirstCapacity - 1), head_(0), tail_(0) {}
+  ~stream() {
+    if (!empty()) Misuse::report("data left unread in a stream");
+  }
+  bool empty() const { return head_ == tail_; }
+  T read() {
+    if (empty()) {
+      Misuse::report("read of an empty stream");
+      return T();
+    }
+    return buffer_[head_++ & mask_];
+  }
+  void write(const T &value) {
+    if (tail_ - head_ > mask_) grow();
+    buffer_[tail_++ & mask_] = value;
+  }
+
+ private:
+  static const std::size_t kFirstCapacity = 1024;  // a power of two, as every later capacity
+
+  stream(const stream &);  // a FIFO is a piece of hardware: it is not copied
+  stream &operator=(const stream &);
+
+  void grow() {
+    std::vector<T> larger(2 * buffer_.size());
+    const std::size_t count = tail_ - head_;
+    for (std::size_t i = 0; i < count; ++i) larger[i] = buffer_[(head_ + i) & mask_];
+    buffer_.swap(larger);
+    mask_ = buffer_.size() - 1;
+    head_ = 0;
+    tail_ = count;
+  }
+
+  std::vector<T> buffer_;
+  std::size_t mask_, head_, tail_;
+};
+
+}  // namespace hls

@@ -1,0 +1,62 @@
+// types.hpp -- the values that live on chip, derived from the constants in config.hpp.
+//
+// C is the struct of constants that config.hpp defines; C::kLanes channels travel together everywhere.
+// Bytes in memory are unsigned or signed; on chip both become 9-bit signed, so that no unit needs to know.
+#pragma once
+#include <hls_stream.h>
+
+#include "numbers.hpp"
+
+namespace codesign {
+
+// N elements side by side.
+template <class T, int N>
+struct Pack {
+  T data[N];
+  T &operator[](int i) { return data[i]; }
+  const T &operator[](int i) const { return data[i]; }
+};
+
+template <class C>
+struct Types {
+  static const int kLanes = C::kLanes;
+  static_assert(kLanes >= 1 && kLanes <= 64 && (kLanes & (kLanes - 1)) == 0,
+                "kLanes must be a power of two from 1 to 64: words of memory are kLanes bytes");
+  static_assert(C::kAccBits >= 16 && C::kAccBits <= 32, "kAccBits must lie in 16..32: sums are 32-bit");
+
+  typedef MemoryWord<kLanes> Memory;
+  typedef typename Memory::type Word;         // one word of DRAM
+  typedef typename Signed<9>::type Act;       // an activation: u8 or s8
+  typedef typename Unsigned<8>::type Offset;  // how far a deformable window reaches
+  typedef typename Signed<C::kAccBits>::type Acc;
+  typedef Pack<Act, kLanes> Acts;
+  typedef Pack<Acc, kLanes> Accs;
+
+  // Half of an int8 weight is 0..15, an int4 weight -8..7; five bits hold both.
+  typedef Pack<typename Signed<5>::type, kLanes> TileRow;  // one input lane to each output lane
+  typedef Pack<TileRow, kLanes> Tile;                      // [input lane][output lane]
+
+  struct DepthwiseWeights {
+    Pack<typename Signed<8>::type, kLanes> tap[9];
+  };
+  struct RequantRow {
+    Pack<typename Signed<32>::type, kLanes> bias;
+    Pack<typename Unsigned<8>::type, kLanes> mult;
+    Pack<typename Signed<8>::type, kLanes> shift;
+  };
+
+  typedef hls::stream<Acts> Stream;
+  typedef hls::stream<Offset> OffsetStream;
+};
+
+inline int smaller(int a, int b) {
+  #pragma HLS INLINE
+  return a < b ? a : b;
+}
+
+inline int larger(int a, int b) {
+  #pragma HLS INLINE
+  return a > b ? a : b;
+}
+
+}  // namespace codesign
