@@ -50,6 +50,8 @@ def square_deform_conv(site: Site) -> Value:
         raise _beyond(bound)
     raw = site.input(2)
     d = quantized(raw, 1.0, IntType.holding(0, bound), 0, bound) if isinstance(raw, Acc) else site.act(2)
+    d = replace(d, lo=max(d.lo, 0), hi=min(d.hi, bound))
+    site.importer.offsets.setdefault(site.node.input[2], d)
     return _deform(site, x, d, bound, bias=3)
 
 
@@ -108,12 +110,11 @@ def _deform(site: Site, x: Act, d: Act, bound: int, bias: int) -> Value:
             "Quantize one offset per pixel with scale 1.",
         )
     site.check()
-    bounded = replace(d, lo=max(d.lo, 0), hi=min(d.hi, bound), elem=IntType.holding(0, bound))
-    if isinstance(d.source, str) and bounded != d:
+    bounded = replace(d, elem=IntType.holding(0, bound))
+    if isinstance(d.source, str):
         raise Refused(
             "its offset is no convolution's result", "Compute the offset by a convolution of its own."
         )
-    site.importer.offsets.setdefault(site.node.input[2], bounded)
     codes = weight.codes[:, 0].transpose(1, 2, 0)
     return _accumulate(site, DeformDwConv(bound, stride), x, (bounded,), weight, codes, bias)
 

@@ -177,13 +177,13 @@ class Importer:
                 found.setdefault(act.source, (tensor, act))
             elif act.source.node in self.requants:
                 name, parameters = self.requants[act.source.node]
-                if parameters == _parameters(act, act.source):
+                if parameters[1:] == _parameters(act, act.source)[1:]:
                     found.setdefault(name, (tensor, act))
         return found
 
 
 def _parameters(act: Act, acc: Acc) -> tuple[Any, ...]:
-    return act.scale, act.elem, act.lo, act.hi, acc.bias.tobytes()
+    return act.elem, act.scale, act.lo, act.hi, acc.bias.tobytes()
 
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

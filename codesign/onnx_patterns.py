@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ from codesign.onnx_conv import add, conv, deform_conv, offset_arithmetic, square
 from codesign.onnx_conv import pads_of as conv_pads
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_site import INCONSISTENT, Pattern, Site
-from codesign.onnx_values import Acc, Act, Const, Grouped, Raw, Refused, Value
+from codesign.onnx_values import Acc, Act, Codes, Const, Grouped, Raw, Refused, Value
 from codesign.ops import Concat, MaxPool, Shuffle, Slice, Upsample
 
 DOMAIN = "codesign"
@@ -153,6 +154,8 @@ def slice_(site: Site) -> Value:
 
 def reshape(site: Site) -> Value:
     value = site.input(0)
+    if isinstance(value, Codes):
+        return _reshaped(site, value)
     act = value.of if isinstance(value, Grouped) else site.act()
     h, w, c = act.shape
     before: tuple[int, ...] = (c, h, w)
@@ -171,6 +174,16 @@ def reshape(site: Site) -> Value:
         f"changes {list(before)} per image into {list(wanted)}, which is no channel shuffle",
         "Shuffle as Reshape, Transpose of axes 1 and 2, Reshape; nothing else may be reshaped.",
     )
+
+
+def _reshaped(site: Site, value: Codes) -> Codes:
+    """A quantized parameter in another shape, such as a bias as [1,C,1,1]."""
+    dims = site.ints(1) or []
+    scale = np.broadcast_to(value.scale, value.codes.shape)
+    try:
+        return replace(value, codes=value.codes.reshape(dims), scale=scale.reshape(dims))
+    except ValueError:
+        raise Refused(f"changes {list(value.codes.shape)} into {dims}", INCONSISTENT) from None
 
 
 def _resolved(site: Site, before: tuple[int, ...], dims: list[int]) -> tuple[int, ...]:
