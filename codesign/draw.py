@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -58,6 +59,28 @@ def draw(image: Pixels, found: Detections, classes: tuple[str, ...], least_side:
             size,
         )
     return np.array(canvas, np.uint8)
+
+
+def sheet(pictures: Sequence[Pixels], height: int = 480, gap: int = 8) -> Pixels:
+    """Several pictures as one: rows of about a square, each picture scaled to one height."""
+    columns = max(1, round(len(pictures) ** 0.5 + 0.25))
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    scaled = [[_to_height(p, height) for p in row] for row in rows]
+    widths = [sum(p.shape[1] + gap for p in row) - gap for row in scaled]
+    canvas = np.full((len(rows) * (height + gap) - gap, max(widths), 3), 255, np.uint8)
+    for r, row in enumerate(scaled):
+        x = 0
+        for picture in row:
+            canvas[r * (height + gap) :, x : x + picture.shape[1]][:height] = picture
+            x += picture.shape[1] + gap
+    return canvas
+
+
+def _to_height(picture: Pixels, height: int) -> Pixels:
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _label(

@@ -1,19 +1,24 @@
-"""One detector, run in several ways that must agree: picture in, head maps of integers out.
+"""One detector, run in several ways that must agree: picture in, head maps out.
 
-Every way takes input codes (N, H, W, 3) int8 and returns {output: (N, H, W, C) integers}.
+Every way takes input codes (N, H, W, 3) int8 and returns {output: (N, H, W, C) integers}; the torch ones, which live
+in quant/, return floats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from codesign.decode import Detections, Detector, decode
+from codesign.errors import ModelError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
+from codesign.ir import Graph, evaluate
 
 Codes = npt.NDArray[np.int8]
 Maps = Mapping[str, npt.NDArray[Any]]
@@ -40,3 +45,86 @@ class Runner:
 
     def _maps(self, boxed: Pixels) -> dict[str, npt.NDArray[Any]]:
         return {name: array[0] for name, array in self.run(to_codes(boxed)[None]).items()}
+
+
+def of_graph(rung: str, graph: Graph, run: Callable[[Codes], Maps], where: str) -> Runner:
+    """A runner of a graph's network. Raises ModelError if its input is no picture, NotADetector without heads."""
+    name = picture_input(graph, where)
+    height, width, _ = graph.inputs[name].shape
+    scales = {output: graph.scales[output] for output in graph.outputs}
+    return Runner(rung, height, width, Detector.from_meta(graph.meta, scales, where), run)
+
+
+def picture_input(graph: Graph, where: str) -> str:
+    """Name of the one input, which takes pictures. Raises ModelError."""
+    shown = ", ".join(f"{name} {type_}" for name, type_ in graph.inputs.items())
+    ((name, type_), *others) = graph.inputs.items()
+    if others or type_.shape[2] != 3 or not type_.elem.signed or type_.elem.bits != 8:
+        raise ModelError(
+            f"{where}: its inputs are {shown}, expected one picture i8[H,W,3]. Feed it from Python."
+        )
+    return name
+
+
+def integer_runner(path: str | PathLike[str]) -> Runner:
+    """The integer graph in numpy."""
+    from codesign.onnx_io import import_model
+
+    graph = import_model(path)
+    name = picture_input(graph, str(path))
+    return of_graph("integer", graph, lambda codes: evaluate(graph, {name: codes}), str(path))
+
+
+def onnx_runner(path: str | PathLike[str]) -> Runner:
+    """The model file itself in stock onnxruntime; its float outputs are given as the integers they stand for."""
+    from codesign.onnx_io import import_model, quant_points
+    from codesign.onnx_read import load
+
+    where, model = load(path)
+    graph = import_model(path)
+    points = quant_points(path, graph)
+    name = picture_input(graph, where)
+    session = OnnxSession(model, where)
+
+    def run(codes: Codes) -> Maps:
+        floats = session.run({name: codes * np.float32(graph.scales[name])}, graph.outputs)
+        return {output: points[output].codes(array) for output, array in floats.items()}
+
+    return of_graph("onnx", graph, run, where)
+
+
+class OnnxSession:
+    """A model in onnxruntime, one image at a time and on one thread. Raises ToolMissing if it cannot run it."""
+
+    def __init__(self, model: onnx.ModelProto, where: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ToolMissing(
+                f"{where}: onnxruntime is not installed. Install it: pip install onnxruntime"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises several kinds, all its own
+            reason = str(error).splitlines()[0]
+            raise ToolMissing(
+                f"{where}: onnxruntime {onnxruntime.__version__} cannot run it ({reason}). Install 1.25 or newer, the "
+                "first with a DeformConv kernel (needs Python 3.11)."
+            ) from None
+
+    def run(self, feeds: Maps, outputs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """`feeds` (N, H, W, C) of float32, results (N, C, H, W) as the file has them."""
+        batches = {
+            k: np.ascontiguousarray(np.asarray(v, np.float32).transpose(0, 3, 1, 2)) for k, v in feeds.items()
+        }
+        count = len(next(iter(batches.values())))
+        runs = [
+            self._session.run(list(outputs), {k: v[i : i + 1] for k, v in batches.items()})
+            for i in range(count)
+        ]
+        return {name: np.concatenate([r[k] for r in runs]) for k, name in enumerate(outputs)}

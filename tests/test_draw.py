@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.decode import Detections
-from codesign.draw import colour, draw
+from codesign.draw import colour, draw, sheet
 
 
 def one(box: list[float], label: int = 0) -> Detections:
@@ -42,3 +42,11 @@ def test_boxes_at_or_over_the_edge_and_long_names_are_drawn() -> None:
 def test_without_detections_the_picture_is_unchanged() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (640, 480, 3)).astype(np.uint8)
     assert np.array_equal(draw(picture, Detections(), ()), picture)
+
+
+def test_a_sheet_holds_every_picture_at_one_height() -> None:
+    pictures = [np.full((10 + i, 20, 3), 50 * i, np.uint8) for i in range(5)]
+    page = sheet(pictures, height=40, gap=2)
+    assert page.shape[0] == 3 * 42 - 2  # two a row
+    assert set(np.unique(page)) == {0, 50, 100, 150, 200, 255}
+    assert np.array_equal(sheet(pictures[:1], height=10), pictures[0])

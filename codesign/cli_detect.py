@@ -1,0 +1,272 @@
+"""Verbs that look at pictures: detect, eval, demo."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from codesign.cli_common import (
+    FAILED,
+    Json,
+    figure,
+    needs_torch,
+    note,
+    out,
+    print_json,
+    table,
+    tracked,
+    verb,
+    working,
+    write_beside,
+)
+
+Score = Annotated[float, typer.Option("--score", min=0.0, max=1.0, help="Lowest score to show.")]
+
+
+class RungName(str, Enum):
+    torch = "torch"
+    onnx = "onnx"
+    integer = "integer"
+    csim = "csim"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example:  codesign detect bundle photo.jpg other.png -o out")(detect)
+    app.command("eval", epilog="Example:  codesign eval codenet-a --data scenes:count=200 --rung integer")(
+        evaluate
+    )
+    app.command(epilog="Example:  codesign demo -o demo")(demo)
+
+
+@verb
+def detect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle directory that `codesign build` made.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures of any size and kind.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Directory for pictures and detections.json.")
+    ],
+    score: Score = 0.3,
+    as_json: Json = False,
+) -> None:
+    """Find objects in pictures with the simulated accelerator, and draw them.
+
+    Writes NAME.png for every picture, and detections.json in COCO result format (boxes x, y, width, height).
+    """
+    from codesign.bundle import load
+    from codesign.rungs import csim_runner
+
+    found_bundle = load(bundle)
+    pictures = read_all(images)
+    with working("Compiling the C++ (once for each design)"):
+        runner = csim_runner(found_bundle)
+    results, rows = _detect(runner, pictures, images, output, score)
+    if as_json:
+        print_json(results)
+    else:
+        table("Detections", ("picture", "objects", "best"), rows, left=1)
+        note(f"Pictures and detections.json are in {output}.")
+
+
+def read_all(paths: Sequence[Path]) -> list[Any]:
+    """All pictures, or one error that names every unreadable one."""
+    from codesign.errors import DataError
+    from codesign.images import read_image
+
+    pictures, problems = [], []
+    for path in paths:
+        try:
+            pictures.append(read_image(path))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n  ".join(problems))
+    return pictures
+
+
+def _detect(
+    runner: Any, pictures: Sequence[Any], paths: Sequence[Path], output: Path, score: float
+) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
+    from codesign.decode import coco_results
+    from codesign.draw import draw
+
+    results: list[dict[str, Any]] = []
+    drawn: list[tuple[str, Any]] = []
+    rows: list[tuple[str, ...]] = []
+    for name, picture in zip(file_names(paths), tracked(pictures, "Detecting"), strict=True):
+        found = runner.detect(picture).above(score)
+        classes = runner.detector.classes
+        results += coco_results(found, name, classes)
+        drawn.append((name, draw(picture, found, classes)))
+        best = f"{classes[found.labels[0]]} {found.scores[0]:.2f}" if len(found) else "-"
+        rows.append((name, str(len(found)), best))
+    for name, picture in drawn:
+        write_beside(output / f"{name}.png", _png(picture))
+    write_beside(output / "detections.json", (json.dumps(results, indent=1) + "\n").encode())
+    return results, rows
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """One file name stem a picture; equal ones are numbered."""
+    seen: dict[str, int] = {}
+    names = []
+    for path in paths:
+        count = seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(path.stem if count == 1 else f"{path.stem}-{count}")
+    return names
+
+
+def _png(picture: Any) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+@verb
+def evaluate(
+    what: Annotated[
+        str, typer.Argument(help="A bundle, a model.onnx, a shipped model, or (torch) a training folder.")
+    ],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="A data spec, see above.")],
+    rung: Annotated[RungName, typer.Option(help="Which implementation to run.")] = RungName.integer,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write detections as COCO results.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Accuracy on a data set: AP50 by area and by VOC 2007's rule, COCO AP, and AP50 of every class.
+
+    \b
+    Data specs (parts of scenes: may be left out):
+      scenes:split=test,count=500,size=256,seed=0
+      voc:DIR:SPLIT
+      coco:images=DIR,annotations=FILE
+
+    Classes of model and data are matched by name. Rung csim needs a bundle, rung torch the folder of a run.
+    """
+    from codesign.accuracy import evaluate_detector
+    from quant.data import load
+
+    if rung is RungName.torch:
+        needs_torch("eval --rung torch")
+    dataset = load(data)
+    with working("Preparing the model"):
+        runner = _runner(what, rung)
+    count = min(len(dataset), limit or len(dataset))
+    samples = (dataset[i] for i in tracked(range(count), f"Evaluating on {rung.value}"))
+    ids = getattr(dataset, "category_ids", None)
+    result = evaluate_detector(runner.detect, runner.detector.classes, samples, dataset.classes, ids, data)
+    if output is not None:
+        write_beside(output, (json.dumps(result.results, indent=1) + "\n").encode())
+    if result.lacking:
+        note(f"The model does not know {', '.join(result.lacking)}: counted as never found.")
+    scores = result.scores
+    if as_json:
+        print_json({"model": what, "data": data, "rung": rung.value, **asdict(scores)})
+        return
+    rows = [
+        (c.name, str(c.objects), figure(c.ap50), figure(c.ap50_voc07))
+        for c in sorted(
+            scores.per_class, key=lambda c: (math.isnan(c.ap50), -c.ap50 if c.objects else 0, c.name)
+        )
+        if c.objects
+    ]
+    rows.append(
+        ("[bold]mean[/]", "", f"[bold]{figure(scores.ap50)}[/]", f"[bold]{figure(scores.ap50_voc07)}[/]")
+    )
+    table(
+        f"{what} on {data}, {rung.value}, {scores.images} pictures",
+        ("class", "objects", "AP50", "AP50 VOC07"),
+        rows,
+    )
+    out.print(f"COCO AP (IoU 0.50:0.95) {figure(scores.coco_ap)}")
+
+
+def _runner(what: str, rung: RungName) -> Any:
+    from codesign import rungs
+    from codesign.shipped import find_model
+
+    if rung is RungName.torch:
+        return _torch_runner(Path(what))
+    if rung is RungName.csim:
+        from codesign.bundle import load
+
+        return rungs.csim_runner(load(Path(what)))
+    path = find_model(what)
+    return rungs.onnx_runner(path) if rung is RungName.onnx else rungs.integer_runner(path)
+
+
+def _torch_runner(run: Path) -> Any:
+    """The quantized network of a run's folder, or the float one where that is all there is."""
+    from quant.evaluate import torch_runner
+    from quant.pipeline import configuration, float_model, opened, quantized_model
+
+    recipe = opened(run)
+    quantized = (run / "qat.safetensors").is_file()
+    model, data = quantized_model(recipe, run) if quantized else float_model(recipe, run)
+    return torch_runner(model, configuration(recipe, len(data.classes)), data.classes)
+
+
+@verb
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Directory for everything the demo makes.")
+    ] = Path("demo"),
+    model: Annotated[str, typer.Option(help="A shipped model.")] = "codenet-a",
+    board: Annotated[str, typer.Option(help="The board to build for.")] = "ultra96",
+    score: Score = 0.3,
+) -> None:
+    """All of it, on a shipped model: build, simulate the C++, compare every rung, find objects, draw them.
+
+    Needs the base install alone. Ends with detections.png, detections.json and the ladder. Exit code 1 if
+    any rung differs.
+    """
+    from codesign.bundle import load
+    from codesign.cli_compile import build_bundle
+    from codesign.cli_verify import show_ladder
+    from codesign.decode import coco_results
+    from codesign.draw import draw, sheet
+    from codesign.ladder import climb, failed, trial_codes
+    from codesign.rungs import csim_runner
+    from codesign.shipped import samples
+
+    paths = samples()
+    pictures = read_all(paths)
+    start = time.perf_counter()
+    with working(f"Building {model} for {board}") as say:
+        facts = build_bundle(model, output / "bundle", board)
+        bundle = load(output / "bundle")
+        say("Compiling the C++")
+        runner = csim_runner(bundle)
+    out.print(f"[bold]1[/] built {model} for {board}: {facts['steps']} steps, {facts['lanes']} lanes")
+    found = [runner.detect(p).above(score) for p in tracked(pictures, "Simulating the C++")]
+    classes = runner.detector.classes
+    drawn = [draw(p, f, classes) for p, f in zip(pictures, found, strict=True)]
+    entries = [coco_results(f, n, classes) for f, n in zip(found, file_names(paths), strict=True)]
+    write_beside(output / "detections.png", _png(sheet(drawn)))
+    write_beside(output / "detections.json", (json.dumps(sum(entries, []), indent=1) + "\n").encode())
+    out.print(f"[bold]2[/] simulated {len(pictures)} pictures: {sum(map(len, found))} objects")
+    for name, mine in zip(file_names(paths), entries, strict=True):
+        said = ", ".join(f"{e['category']} {e['score']:.2f}" for e in mine) or "nothing"
+        out.print(f"  {escape(name)}: {escape(said)}")
+    with working("Comparing the rungs") as say:
+        rungs = climb(bundle, trial_codes(bundle, pictures[:1]), say)
+    out.print("[bold]3[/] compared every rung with the one before")
+    show_ladder(rungs, model)
+    out.print(
+        f"{output / 'detections.png'}, {output / 'detections.json'}: {time.perf_counter() - start:.0f} s in all"
+    )
+    if failed(rungs):
+        raise typer.Exit(FAILED)

@@ -1,0 +1,137 @@
+"""Verbs of the torch side: train, quantize, export. They load torch when they are called."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from codesign.cli_common import Json, figure, needs_torch, note, print_json, progress, table, verb, working
+
+Folder = Annotated[Path, typer.Argument(help="The folder of a run, as `codesign train` made it.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example:  codesign train codenet-tiny -o runs/tiny")(train)
+    app.command(epilog="Example:  codesign quantize runs/tiny")(quantize)
+    app.command(epilog="Example:  codesign export runs/tiny -o model.onnx")(export)
+
+
+@verb
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe that ships (codenet-a, codenet-tiny), or a TOML file.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the run; an interrupted one goes on.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Train on this data spec instead of the recipe's.")] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Measure on this data spec instead of the recipe's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the recipe's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network in float, as a recipe says. Resumes by itself; several processes with torchrun."""
+    needs_torch("train")
+    from quant.pipeline import train_float
+    from quant.recipe import load_recipe
+
+    wanted = load_recipe(recipe)
+    given = {"data": data, "held_out": held_out, "seed": seed}
+    wanted = replace(wanted, **{k: v for k, v in given.items() if v is not None})
+    with _Watch("Training in float") as watch:
+        figures = train_float(wanted, output, watch.report, watch.say)
+    _show(figures, output, as_json)
+
+
+@verb
+def quantize(
+    run: Folder,
+    qat: Annotated[
+        bool, typer.Option(help="Train with quantization after calibration and bias correction.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Quantize a trained network: fold, calibrate, correct biases, then train with quantization."""
+    needs_torch("quantize")
+    from quant.pipeline import opened, quantize_trained
+
+    recipe = opened(run)
+    with _Watch("Quantizing") as watch:
+        figures = quantize_trained(recipe, run, watch.report, watch.say, qat)
+    _show(figures, run, as_json)
+
+
+@verb
+def export(
+    run: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Model file (else RUN/model.onnx).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a quantized network as model.onnx, which stock onnxruntime runs bit-exactly, with its card."""
+    needs_torch("export")
+    from quant.pipeline import export_run, opened
+
+    recipe = opened(run)
+    target = output or run / "model.onnx"
+    with working("Exporting") as say:
+        card = export_run(recipe, run, target, say)
+    if as_json:
+        print_json(card)
+    else:
+        note(f"Wrote {target} and its card {target.with_suffix('.json')}.")
+
+
+class _Watch:
+    """A progress bar for training; without a terminal one line every thousand steps."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.stack = what, ExitStack()
+
+    def __enter__(self) -> _Watch:
+        columns = (
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self.bar = self.stack.enter_context(progress(*columns))
+        self.task = self.bar.add_task(self.what, total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def report(self, p: Any) -> None:
+        """Called by the training loop every few steps with a quant.train.Progress."""
+        text = f"{self.what}: loss {p.loss:.3f}, {p.size} px, {p.images_per_s:.0f} images/s"
+        self.bar.update(self.task, total=p.steps, completed=p.step, description=text)
+        if not self.bar.console.is_terminal and p.step % 1000 == 0:
+            note(f"step {p.step} of {p.steps}: loss {p.loss:.3f}, {p.images_per_s:.0f} images/s")
+
+    def say(self, text: str) -> None:
+        self.bar.update(self.task, description=text.capitalize())
+        if not self.bar.console.is_terminal:
+            note(text)
+
+
+NAMES = {"float": "float", "ptq": "quantized, not trained", "fake-quant": "fake-quant", "integer": "integer"}
+
+
+def _show(figures: dict[str, Any], run: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(figures)
+        return
+    rows = [
+        (title, *(figure(figures[key].get(k)) for k in ("ap50", "ap50_voc07", "coco_ap")))
+        for key, title in NAMES.items()
+        if isinstance(figures.get(key), dict)
+    ]
+    table(f"{run}, held-out data", ("network", "AP50", "AP50 VOC07", "COCO AP"), rows)

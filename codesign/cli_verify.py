@@ -1,0 +1,166 @@
+"""Verbs that run the C++ and compare: csim, verify."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from codesign.cli_common import (
+    FAILED,
+    Json,
+    err,
+    note,
+    out,
+    print_json,
+    table,
+    tracked,
+    verb,
+    working,
+    write_beside,
+)
+
+
+class Kind(str, Enum):
+    native = "native"
+    ap = "ap"
+    sanitize = "sanitize"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example:  codesign csim bundle --images photo.jpg -o maps")(csim)
+    app.command(epilog="Example:  codesign verify bundle --json")(verify)
+
+
+@verb
+def csim(
+    bundle: Annotated[Path, typer.Argument(help="A bundle directory that `codesign build` made.")],
+    images: Annotated[
+        list[Path], typer.Option("--images", "-i", help="A picture; may be given several times.")
+    ],
+    kind: Annotated[
+        Kind, typer.Option(help="Types of the C++: native integers, or Xilinx's ap_int.")
+    ] = Kind.native,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write raw maps as NAME.npz here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the accelerator's C++ on pictures and show its raw integer maps.
+
+    Maps are integers (height, width, channels); digests of equal maps are equal on every machine.
+    """
+    import numpy as np
+
+    from codesign.bundle import load
+    from codesign.cli_detect import file_names, read_all
+    from codesign.rungs import csim_runner
+
+    found = load(bundle)
+    pictures = read_all(images)
+    with working("Compiling the C++ (once for each design)"):
+        runner = csim_runner(found, kind.value)
+    records: list[dict[str, Any]] = []
+    for name, picture in zip(file_names(images), tracked(pictures, "Simulating"), strict=True):
+        start = time.perf_counter()
+        maps = {k: np.ascontiguousarray(v[0]) for k, v in runner.maps(picture).items()}
+        seconds = time.perf_counter() - start
+        if output is not None:
+            stream = io.BytesIO()
+            np.savez_compressed(stream, **maps)
+            write_beside(output / f"{name}.npz", stream.getvalue())
+        for key, array in maps.items():
+            digest = hashlib.sha256(array.astype("<i4").tobytes()).hexdigest()[:16]
+            record = {"picture": name, "output": key, "shape": list(array.shape), "sha256": digest}
+            records.append(
+                record | {"min": int(array.min()), "max": int(array.max()), "seconds": round(seconds, 4)}
+            )
+    if as_json:
+        print_json(records)
+        return
+    rows = [
+        (r["picture"], r["output"], "x".join(map(str, r["shape"])), r["sha256"], str(r["min"]), str(r["max"]))
+        + (f"{r['seconds'] * 1000:.0f}",)
+        for r in records
+    ]
+    table(
+        f"C simulation, {kind.value} types",
+        ("picture", "map", "shape", "digest", "min", "max", "ms"),
+        rows,
+        4,
+    )
+
+
+@verb
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle directory that `codesign build` made.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--images", "-i", help="Pictures to compare on (else: shipped ones and noise)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every rung of the ladder with the one before, bit for bit. Exit code 1 on any difference.
+
+    From the model's torch figures (quoted from its card) over onnxruntime and the integer graph to the bundle's own
+    C++, with native and with ap_int types. What cannot be run here says so.
+    """
+    from codesign.bundle import load
+    from codesign.ladder import climb, failed, trial_codes
+
+    found = load(bundle)
+    pictures = _pictures(images)
+    with working("Verifying") as say:
+        rungs = climb(found, trial_codes(found, pictures), say)
+    if as_json:
+        print_json([asdict(r) for r in rungs])
+    else:
+        show_ladder(rungs, str(bundle))
+    if failed(rungs):
+        raise typer.Exit(FAILED)
+
+
+def _pictures(images: Sequence[Path] | None) -> list[Any]:
+    from codesign.cli_detect import read_all
+    from codesign.shipped import samples
+
+    return read_all(images or samples()[:1])
+
+
+MARKS = {
+    "ok": "[green]✓ ok[/]",
+    "fail": "[bold red]✗ FAIL[/]",
+    "quoted": "[cyan]quoted[/]",
+    "not run": "[dim]not run[/]",
+}
+
+
+def show_ladder(rungs: Sequence[Any], title: str) -> None:
+    """The ladder as a table; what differs is said again on stderr."""
+    rows = []
+    for rung in rungs:
+        compared = f"{rung.compared:,}" if rung.compared else "-"
+        different = f"{rung.different:,}" if rung.compared else "-"
+        against = "-" if rung.against is None else str(rung.against)
+        rows.append(
+            (str(rung.number), rung.name, against, MARKS[rung.status], escape(rung.note), compared, different)
+        )
+    table(
+        f"Ladder of {title}",
+        ("#", "rung", "against", "status", "note", "compared", "different"),
+        rows,
+        left=5,
+    )
+    for rung in rungs:
+        if rung.status == "fail":
+            err.print(f"[bold red]rung {rung.number} differs:[/] {escape(rung.note)}")
+    if not any(r.status == "fail" for r in rungs):
+        note("No difference between the rungs that were run.")
