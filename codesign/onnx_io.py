@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -14,11 +14,12 @@ from onnx import inliner
 
 from codesign import onnx_read, passes
 from codesign.errors import ModelError, ModelRefused, Problem, TypeMismatch
-from codesign.ir import Array, Graph
+from codesign.ir import Array, Graph, Node
 from codesign.onnx_import import Importer
 from codesign.onnx_patterns import PATTERNS
 from codesign.onnx_values import Act, Poison
 from codesign.onnx_write import export_integer
+from codesign.ops import Requant
 
 __all__ = ["QuantPoint", "export_integer", "import_model", "onnx_with_taps", "quant_points"]
 
@@ -98,7 +99,7 @@ def _import(where: str, model: onnx.ModelProto) -> tuple[Importer, Graph]:
     names = {held: name for name, held in outputs.items()}
     nodes = tuple(
         replace(n, name=names.get(n.name, n.name), inputs=tuple(names.get(s, s) for s in n.inputs))
-        for n in importer.nodes
+        for n in _requants_first(importer.nodes)
     )
     meta = {entry.key: entry.value for entry in model.metadata_props}
     graph = Graph(importer.inputs, nodes, tuple(outputs), importer.consts, importer.const_types, scales, meta)
@@ -107,6 +108,16 @@ def _import(where: str, model: onnx.ModelProto) -> tuple[Importer, Graph]:
     except TypeMismatch as error:
         raise ModelError(f"{where}: {error}. Use fewer input channels or narrower weights.") from None
     return importer, graph
+
+
+def _requants_first(nodes: list[Node]) -> Iterator[Node]:
+    """The nodes with each Requant directly behind its accumulator, wherever it was first needed."""
+    requants = {node.inputs[0]: node for node in nodes if isinstance(node.op, Requant)}
+    for node in nodes:
+        if not isinstance(node.op, Requant):
+            yield node
+            if node.name in requants:
+                yield requants[node.name]
 
 
 def _output_names(importer: Importer) -> dict[str, str]:

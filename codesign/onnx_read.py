@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from codesign.errors import ModelError
 
 MAX_BYTES = 512 << 20  # CoDeNet 2x is 25 MB in float32; beyond this it is another kind of file
+FORMAT = "1"  # of the canonical file, under the key codesign.format
 OPSETS = range(13, 24)
 FLOATS = (
     onnx.TensorProto.FLOAT,
@@ -29,6 +30,7 @@ def load(source: str | PathLike[str] | onnx.ModelProto) -> tuple[str, onnx.Model
         where, model = source.graph.name or "model", source
     else:
         where, model = str(source), _parse(Path(source))
+    _check_format(where, model)
     _check_opset(where, model)
     if not model.graph.output:
         raise ModelError(f"{where}: its graph has no outputs, expected at least one. {AGAIN}")
@@ -73,6 +75,15 @@ def _parse(path: Path) -> onnx.ModelProto:
             "Put them beside the model, or export with save_as_external_data=False."
         ) from None
     return model
+
+
+def _check_format(where: str, model: onnx.ModelProto) -> None:
+    """Files of `quant.export` name their format; others name none and are judged node by node."""
+    stated = {entry.value for entry in model.metadata_props if entry.key == "codesign.format"}
+    if stated - {FORMAT}:
+        raise ModelError(
+            f"{where}: has format {sorted(stated)[0]}, expected {FORMAT}. Export it with this version of codesign."
+        )
 
 
 def _check_opset(where: str, model: onnx.ModelProto) -> None:

@@ -76,7 +76,9 @@ class _Writer:
         self.initializers[name] = numpy_helper.from_array(np.asarray(array, dtype), name)
         return name
 
-    def add(self, op: str, inputs: list[str], output: str, name: str = "", domain: str = "", **attrs: Any) -> str:
+    def add(
+        self, op: str, inputs: list[str], output: str, name: str = "", domain: str = "", **attrs: Any
+    ) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name or output, domain=domain, **attrs))
         return output
 
@@ -120,7 +122,9 @@ class _Writer:
         codes = consts[node.inputs[-1]]
         codes = codes.transpose(3, 2, 0, 1) if isinstance(op, Conv) else codes.transpose(2, 0, 1)[:, None]
         bias, mult, shift = (consts[s] for s in requant.inputs[1:])
-        is_offset = any(n.inputs[1] == requant.name for n in self.graph.nodes if isinstance(n.op, DeformDwConv))
+        is_offset = any(
+            n.inputs[1] == requant.name for n in self.graph.nodes if isinstance(n.op, DeformDwConv)
+        )
         out = self.scale.setdefault(requant.name, 1.0 if is_offset else STEP)
         real = mult * 2.0 ** -shift.astype(float) * out  # of one accumulator step
         name = node.inputs[-1]
@@ -137,7 +141,9 @@ class _Writer:
                 attrs = {"domain": OWN, "max_offset": op.max_offset}
                 self.add("SquareDeformConv", tensors, away, node.name, **window, **attrs)
             else:
-                less = self.add("Sub", [self.raw_of(node.inputs[1]), self.const("one", 1)], f"{node.name}.less")
+                less = self.add(
+                    "Sub", [self.raw_of(node.inputs[1]), self.const("one", 1)], f"{node.name}.less"
+                )
                 template = self.const("template", np.reshape(TEMPLATE, (1, 18, 1, 1)))
                 tensors.append(self.add("Mul", [less, template], f"{node.name}.offsets"))
                 self.add("DeformConv", tensors, away, node.name, offset_group=1, **window)
@@ -198,7 +204,10 @@ class _Writer:
             else:
                 self.view(node)
         infos = [
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, t.shape[2], *t.shape[:2]]) for n, t in some]
+            [
+                helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, t.shape[2], *t.shape[:2]])
+                for n, t in some
+            ]
             for some in (graph.inputs.items(), [(n, self.types[n]) for n in graph.outputs])
         ]
         body = helper.make_graph(self.nodes, "network", *infos, list(self.initializers.values()))
