@@ -27,11 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import CodesignError, ToolMissing
-from codesign.program import Bytes, Ints, Program, status_text
+from codesign.ports import Bytes, Ints
+from codesign.program import Program, status_text
 
 # C++11 because that is what Vivado HLS reads: simulate the dialect you synthesise. Pragmas and loop labels mean
 # nothing to a host compiler.
-WARNINGS = "-Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label".split()
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
     "ap": ("-O2", "-fPIC", "-shared", "-I", "exact"),
@@ -64,7 +65,9 @@ class Engine:
     Raises ToolMissing without a compiler or ap_int.h, CodesignError with the compiler's words if it refuses.
     """
 
-    def __init__(self, design: Mapping[str, str] | Path, kind: str = "native", cxx: str | None = None) -> None:
+    def __init__(
+        self, design: Mapping[str, str] | Path, kind: str = "native", cxx: str | None = None
+    ) -> None:
         if kind not in KINDS:
             raise CodesignError(f"csim: kind {kind!r}, expected one of {', '.join(KINDS)}. Choose one.")
         self.kind = kind
@@ -141,11 +144,15 @@ class Simulator:
                 progress(i + 1)
         return results
 
-    def _feeds(self, images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def _feeds(
+        self, images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]
+    ) -> dict[str, npt.NDArray[Any]]:
         inputs = self.program.inputs
         if not isinstance(images, Mapping):
             if len(inputs) != 1:
-                raise CodesignError(f"csim: one array, expected one for each of {', '.join(inputs)}. Name them.")
+                raise CodesignError(
+                    f"csim: one array, expected one for each of {', '.join(inputs)}. Name them."
+                )
             images = {next(iter(inputs)): images}
         feeds = {}
         for name, port in inputs.items():
@@ -192,7 +199,10 @@ def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -
             flags += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
     main = "main.cpp" if kind == "sanitize" else "sim/csim.cpp"
     text = "\0".join([*(f"{k}\0{v}" for k, v in sorted(files.items())), *flags, _version(compiler), _host()])
-    target = cache() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}{'' if kind == 'sanitize' else '.so'}"
+    target = (
+        cache()
+        / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}{'' if kind == 'sanitize' else '.so'}"
+    )
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +249,9 @@ def _texts(design: Mapping[str, str] | Path) -> dict[str, str]:
     paths = [p for p in sorted(design.rglob("*")) if p.suffix in (".hpp", ".h", ".cpp")]
     files = {p.relative_to(design).as_posix(): p.read_text(encoding="utf-8") for p in paths}
     if "top.cpp" not in files or "config.hpp" not in files:
-        raise CodesignError(f"{design}: holds no design, expected config.hpp and top.cpp. Build the bundle again.")
+        raise CodesignError(
+            f"{design}: holds no design, expected config.hpp and top.cpp. Build the bundle again."
+        )
     return files
 
 
@@ -247,7 +259,9 @@ def _compiler(cxx: str | None) -> str:
     name = cxx or os.environ.get("CXX") or "g++"
     found = shutil.which(name)
     if found is None:
-        raise ToolMissing(f"{name}: not found in PATH. C simulation needs a C++ compiler: install g++ or set CXX.")
+        raise ToolMissing(
+            f"{name}: not found in PATH. C simulation needs a C++ compiler: install g++ or set CXX."
+        )
     return found
 
 

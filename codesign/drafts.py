@@ -15,7 +15,8 @@ from codesign.errors import PlanError
 from codesign.ir import Graph, Node
 from codesign.layout import Readers, View, views
 from codesign.ops import Conv, DeformDwConv, DwConv, MaxPool, Requant
-from codesign.program import MAX_SIDE, MAX_STRIDE, MAX_UP, Ints
+from codesign.ports import Ints
+from codesign.program import MAX_SIDE, MAX_STRIDE, MAX_UP
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def drafts(graph: Graph, fuse: bool = True) -> tuple[Draft, ...]:
 def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, list[Readers]]:
     """For each stored tensor and channel, who reads it: drafts by name, outputs as `output NAME`."""
     types, every = graph.types(), views(graph)
-    found: dict[str, list[set[str]]] = {name: [set() for _ in range(t.shape[-1])] for name, t in types.items()}
+    found: dict[str, list[set[str]]] = {
+        name: [set() for _ in range(t.shape[-1])] for name, t in types.items()
+    }
     for draft in made:
         for tensor, channel, _ in draft.view:
             found[tensor][channel].add(draft.name)
@@ -152,7 +155,9 @@ class _Maker:
         if isinstance(producer.op, Conv):
             return self._dense_draft(producer, node, producer.op, weight, tables)
         if isinstance(producer.op, DwConv):
-            depthwise = Window("depthwise", (3, 3), producer.op.stride, _origin(producer.op.pads), 1, weight, tables)
+            depthwise = Window(
+                "depthwise", (3, 3), producer.op.stride, _origin(producer.op.pads), 1, weight, tables
+            )
             return self._window_draft(producer, node, depthwise)
         deform = producer.op
         square = Window(
@@ -187,7 +192,9 @@ class _Maker:
         shape, out = self.types[first.inputs[0]].shape, self.types[last.name]
         for side in (*shape[:2], *out.shape[:2]):
             if side > MAX_SIDE:
-                raise PlanError(f"{first.name}: a side of {side}, expected at most {MAX_SIDE}. Tile the image.")
+                raise PlanError(
+                    f"{first.name}: a side of {side}, expected at most {MAX_SIDE}. Tile the image."
+                )
         nodes = (last.name,) if first is last else (first.name, last.name)
         return Draft(
             last.name, nodes, self._view(first, first.inputs[0]), (shape[0], shape[1], shape[2]),
@@ -197,10 +204,14 @@ class _Maker:
     def _view(self, node: Node, name: str) -> View:
         elem = self.types[name].elem
         if elem.bits > 8:
-            raise PlanError(f"{node.name}: reads {name}, which is {elem}, expected 8 bits. Put a Requant before.")
+            raise PlanError(
+                f"{node.name}: reads {name}, which is {elem}, expected 8 bits. Put a Requant before."
+            )
         view = self.views[name]
         if max(up for _, _, up in view) > MAX_UP:
-            raise PlanError(f"{node.name}: {name} is upsampled {MAX_UP + 1} times, expected {MAX_UP} at most.")
+            raise PlanError(
+                f"{node.name}: {name} is upsampled {MAX_UP + 1} times, expected {MAX_UP} at most."
+            )
         return view
 
     def _constant(self, node: Node, name: str) -> Ints:
@@ -217,14 +228,18 @@ class _Maker:
     def _check_accumulator(self, node: Node) -> None:
         users = self.graph.users[node.name]
         if node.name in self.graph.outputs or len(users) != 1 or not isinstance(users[0].op, Requant):
-            raise PlanError(f"{node.name}: an accumulator, expected one Requant behind it and no other reader.")
+            raise PlanError(
+                f"{node.name}: an accumulator, expected one Requant behind it and no other reader."
+            )
         bits = accumulator_bits(self.graph, node.name)
         if bits > 32:
             raise PlanError(f"{node.name}: accumulates {bits} bits, expected at most 32. Use fewer inputs.")
 
     def _check_stride(self, node: Node, stride: tuple[int, int]) -> None:
         if max(stride) > MAX_STRIDE:
-            raise PlanError(f"{node.name}: stride {stride}, expected at most {MAX_STRIDE}. Use smaller strides.")
+            raise PlanError(
+                f"{node.name}: stride {stride}, expected at most {MAX_STRIDE}. Use smaller strides."
+            )
 
 
 def accumulator_bits(graph: Graph, name: str) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from codesign.ir import Graph
 from codesign.ops import Concat, Shuffle, Slice, Upsample
-from codesign.program import Ints
+from codesign.ports import Ints
 
 Source = tuple[str, int, int]  # stored tensor, its channel, log2 of the upsampling
 View = tuple[Source, ...]
@@ -151,8 +151,8 @@ def load_order(view: View, layouts: Mapping[str, Layout], lanes: int) -> tuple[t
         layout = layouts[tensor]
         table = np.full(layout.shape[2] + 1, -1, np.int64)  # the last entry stands for "no channel"
         table[list(wanted)] = list(wanted.values())
-        here_in = table[layout.order]
-        needed = (here_in >= 0).any(axis=1)
+        here_in: Ints = table[layout.order]
+        needed = np.any(here_in >= 0, axis=1)
         for s, (first, count) in enumerate(layout.segments):
             flags = np.flatnonzero(np.diff(np.concatenate([[False], needed[first : first + count], [False]])))
             for a, b in flags.reshape(-1, 2).tolist():

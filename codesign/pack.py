@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codesign.program import REQUANT_WORDS, TAP_WORDS, Bytes, Ints
+from codesign.ports import Bytes, Ints
+from codesign.program import REQUANT_WORDS, TAP_WORDS
 
 
 def requant_rows(bias: Ints, mult: Ints, shift: Ints, order: Ints) -> Bytes:
@@ -59,10 +60,11 @@ def pointwise_tiles(weight: Ints, rows: Ints, columns: Ints, halves: bool) -> By
     placed = padded[rows.reshape(-1)][:, columns.reshape(-1)]
     tiles = placed.reshape(len(rows), lanes, len(columns), lanes).transpose(2, 0, 1, 3)
     parts = np.stack([tiles >> 4, tiles & 15], axis=2) if halves else tiles[:, :, None]
-    nibbles = parts.reshape(-1, lanes, lanes).astype(np.uint8) & 15
+    nibbles = (parts.reshape(-1, lanes, lanes) & 15).astype(np.uint8)
     if lanes == 1:
         return nibbles.reshape(-1, 1)
-    return (nibbles[:, 0::2] | nibbles[:, 1::2] << 4).reshape(-1, lanes)
+    words: Bytes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
+    return words.reshape(-1, lanes)
 
 
 def fits_int4(weight: npt.NDArray[np.int64]) -> bool:

@@ -10,20 +10,31 @@ The meaning of a graph never depends on anything decided here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
 from codesign import pack
-from codesign.drafts import Draft, Window, accumulator_bits, drafts, readers
+from codesign.drafts import Draft, Window, drafts, readers
 from codesign.errors import PlanError
+from codesign.fit import Work, check_fits, grown, needs
 from codesign.ir import Graph
-from codesign.layout import Buffer, Layout, Readers, Run, View, allocate, free_order, load_order, runs_of_words, views
-from codesign.ops import Conv, DeformDwConv, DwConv
-from codesign.program import MAX_STEPS, EngineConfig, Ints, Piece, Port, Program, Segment, Step, constant_name, program_words
+from codesign.layout import (
+    Buffer,
+    Layout,
+    Readers,
+    Run,
+    View,
+    allocate,
+    free_order,
+    load_order,
+    runs_of_words,
+    views,
+)
+from codesign.ports import Ints, Piece, Port
+from codesign.program import MAX_STEPS, EngineConfig, Program, Segment, Step, program_words
 
-WEIGHT_BYTES = 128 * 1024  # of on-chip memory for the pointwise weights, unless a config says otherwise
 TO_THE_END = 1 << 30
 
 
@@ -33,27 +44,6 @@ class Plan:
 
     config: EngineConfig
     program: Program
-
-
-@dataclass(frozen=True)
-class Work:
-    """A draft with its place on chip: what is loaded, and the weights in physical order."""
-
-    draft: Draft
-    runs: tuple[Run, ...]
-    order: Ints  # (words, lanes): input channels
-    packed: bool
-    rows: Ints  # (words into the pointwise array, lanes): rows of its weight matrix
-    halves: bool  # int8 weights: two passes
-
-    @property
-    def passes(self) -> int:
-        return 2 if self.halves else 1
-
-    @property
-    def row_words(self) -> int:
-        """Words of an input row."""
-        return self.draft.shape[1] * len(self.order)
 
 
 def plan(
@@ -78,10 +68,10 @@ def plan(
     read = readers(graph, made)
     packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
     layouts, work = _layouts(graph, made, read, lanes, packing)
-    needed = _needs(graph, work, layouts, packing, lanes)
+    needed = needs(graph, work, layouts, packing, lanes)
     if config is None:
-        config = _grown(needed, work, layouts, lanes)
-    _check_fits(config, needed)
+        config = grown(needed, work, layouts, lanes)
+    check_fits(config, needed)
     parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
     if len(parts) > MAX_STEPS:
         raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
@@ -162,64 +152,6 @@ def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
     return order, halves
 
 
-def _needs(
-    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, lanes: int
-) -> dict[str, tuple[int, str]]:
-    """The least value of each constant, and the node that needs it."""
-    needs: dict[str, tuple[int, str]] = {"pack_log2": (packing, ""), "acc_bits": (16, "")}
-
-    def need(constant: str, value: int, where: str) -> None:
-        if value > needs.get(constant, (0, ""))[0]:
-            needs[constant] = (value, where)
-
-    for constant, least in (("max_offset", 1), ("ring_rows", 4), ("row_words", 1), ("window_groups", 1),
-                            ("input_words", 1), ("output_words", 1), ("weight_tiles", 1), ("max_segments", 1)):  # fmt: skip
-        need(constant, least, "")
-    for node in graph.nodes:
-        if isinstance(node.op, Conv | DwConv | DeformDwConv):
-            need("acc_bits", accumulator_bits(graph, node.name), node.name)
-    for w in work:
-        where, window = w.draft.name, w.draft.window
-        if window is not None:
-            if window.kind == "deformable":
-                need("max_offset", window.reach, where)
-                need("ring_rows", 2 * window.reach + 2, where)
-            need("ring_rows", 2 * window.reach + 1 + window.stride[0], where)
-            need("row_words", layouts[w.runs[0].tensor].row_words if w.packed else w.row_words, where)
-            if window.weight is not None:
-                need("window_groups", len(w.order), where)
-        need("input_words", len(w.rows), where)
-        need("weight_tiles", len(w.rows) * w.passes, where)
-        need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
-        if w.draft.dense is None:  # the engine limits words a pixel by what it can buffer
-            need("row_words", len(w.order), where)
-    return needs
-
-
-def _grown(
-    needs: Mapping[str, tuple[int, str]], work: list[Work], layouts: Mapping[str, Layout], lanes: int
-) -> EngineConfig:
-    """A config that holds the model, with weight tiles for whole steps as far as WEIGHT_BYTES allow."""
-    config = EngineConfig(lanes=lanes, **{name: value for name, (value, _) in needs.items()})
-    sizes = [(len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None]
-    limit = WEIGHT_BYTES * 2 // (lanes * lanes)
-    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limit))
-    words = max((min(o, tiles // i) for i, o in sizes), default=1)
-    return replace(config, weight_tiles=tiles, output_words=words)
-
-
-def _check_fits(config: EngineConfig, needs: Mapping[str, tuple[int, str]]) -> None:
-    faults = []
-    for field in fields(config):
-        value, where = needs.get(field.name, (0, ""))
-        have = getattr(config, field.name)
-        if value > have:
-            faults.append(f"{where or 'model'}: needs {constant_name(field.name)} = {value}, the engine has {have}. "
-                          f"Build an engine with {field.name} >= {value}.")  # fmt: skip
-    if faults:
-        raise PlanError("\n".join(faults))
-
-
 def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
     """Ranges of output words, each with weights that fit on chip."""
     words = len(layouts[w.draft.name].order)
@@ -270,9 +202,7 @@ def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def _step(
-    w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int
-) -> Step:
+def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int) -> Step:
     draft, lanes = w.draft, config.lanes
     window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
     step = Step(

@@ -6,17 +6,13 @@ same layout and checks every field of it. Numpy only: the driver on a board uses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
-import numpy.typing as npt
 
 from codesign.errors import CodesignError
-
-Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
+from codesign.ports import Bytes, Port
 
 PROGRAM_MAGIC = 0x43534450
 PROGRAM_VERSION = 1
@@ -40,7 +36,7 @@ STATUS = {  # of descriptor.hpp, in words
     9: "a segment to write leaves the arena or overlaps what is read",
     10: "kind, kernel, stride, origin or reach of the window are out of range",
     11: "rows are too long or too many for the row buffer",
-    12: "the offsets leave the arena",
+    12: "the offsets leave the arena or overlap what is written",
     13: "mode or size of the pointwise array are out of range",
     14: "weights or requantization rows lie outside the program",
     15: "a clamp is not an 8-bit range",
@@ -124,69 +120,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Channels of a tensor that lie together: pixel (y, x) at byte y*row + x*record of word `address`."""
-
-    address: int
-    row: int  # bytes
-    record: int  # bytes of one pixel
-    up: int  # log2 of nearest-neighbour upsampling when read
-    channels: tuple[int, ...]
-    positions: tuple[int, ...]  # byte of each channel in the record
-
-
-@dataclass(frozen=True)
-class Port:
-    """Where a tensor lies in memory, for whoever writes inputs and reads outputs."""
-
-    name: str
-    shape: tuple[int, int, int]
-    signed: bool
-    pieces: tuple[Piece, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Port:
-        pieces = [
-            Piece(**{**p, "channels": tuple(p["channels"]), "positions": tuple(p["positions"])})
-            for p in data["pieces"]
-        ]
-        h, w, c = data["shape"]
-        return cls(str(data["name"]), (int(h), int(w), int(c)), bool(data["signed"]), tuple(pieces))
-
-    def _blocks(self, memory: Bytes, lanes: int) -> Iterator[tuple[Piece, Bytes]]:
-        for piece in self.pieces:
-            h, w = self.shape[0] >> piece.up, self.shape[1] >> piece.up
-            start = piece.address * lanes
-            rows = memory[start : start + h * piece.row].reshape(h, piece.row)
-            yield piece, rows[:, : w * piece.record].reshape(h, w, piece.record)
-
-    def write(self, memory: Bytes, lanes: int, tensor: npt.NDArray[Any]) -> None:
-        """Put a tensor (H, W, C) of codes into memory; lanes that carry no channel become 0."""
-        assert tensor.shape == self.shape, (self.name, tensor.shape)
-        for piece in self.pieces:
-            rows = np.zeros((self.shape[0], piece.row), np.uint8)
-            block = rows[:, : self.shape[1] * piece.record].reshape(*self.shape[:2], piece.record)
-            block[..., list(piece.positions)] = tensor[..., list(piece.channels)].astype(np.int16).astype(np.uint8)
-            rows[:, : self.shape[1] * piece.record] = block.reshape(self.shape[0], -1)
-            start = piece.address * lanes
-            memory[start : start + rows.size] = rows.reshape(-1)
-
-    def read(self, memory: Bytes, lanes: int) -> Ints:
-        """The tensor (H, W, C), int64."""
-        out = np.zeros(self.shape, np.int64)
-        for piece, block in self._blocks(memory, lanes):
-            part = block[..., list(piece.positions)]
-            values = part.view(np.int8) if self.signed else part
-            if piece.up:
-                values = values.repeat(1 << piece.up, axis=0).repeat(1 << piece.up, axis=1)
-            out[..., list(piece.channels)] = values
-        return out
-
-
-@dataclass(frozen=True)
 class Program:
     """Everything one frame needs: steps, and where inputs and outputs lie. `encode` gives the memory image."""
 
@@ -237,7 +170,9 @@ class Program:
 def decode(code: Bytes, base: int) -> tuple[int, tuple[int, int], tuple[Step, ...]]:
     """Lanes, arena and steps of an encoded program. Raises CodesignError where it is not one."""
     if code.size < 4 * HEADER_INTS:
-        raise CodesignError(f"program: {code.size} bytes, expected a header of {4 * HEADER_INTS}. Build it again.")
+        raise CodesignError(
+            f"program: {code.size} bytes, expected a header of {4 * HEADER_INTS}. Build it again."
+        )
     header = code[: 4 * HEADER_INTS].view("<i4").tolist()
     if header[0] != PROGRAM_MAGIC or header[1] != PROGRAM_VERSION:
         raise CodesignError(
@@ -300,7 +235,11 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     lanes = image.shape[1]
     f = image.reshape(-1)[at * lanes : at * lanes + 4 * STEP_INTS].view("<i4").tolist()
     table = (f[3] - base) * lanes
-    rows = image.reshape(-1)[table : table + 4 * SEGMENT_INTS * (f[1] + f[2])].view("<i4").reshape(-1, SEGMENT_INTS)
+    rows = (
+        image.reshape(-1)[table : table + 4 * SEGMENT_INTS * (f[1] + f[2])]
+        .view("<i4")
+        .reshape(-1, SEGMENT_INTS)
+    )
     segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4)) for a, n, s, g in rows]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
     filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in ("depthwise", "deformable") else 0

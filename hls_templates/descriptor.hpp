@@ -23,7 +23,7 @@ enum Status {
   kBadStore = 9,        // a segment to write leaves the arena, or overlaps what is read
   kBadWindow = 10,      // kind, kernel, stride, origin or reach of the window
   kBadRow = 11,         // rows too long or too many for the ring
-  kBadOffsets = 12,     // the offsets leave the arena
+  kBadOffsets = 12,     // the offsets leave the arena, or overlap what is written
   kBadPointwise = 13,   // mode or size of the pointwise array
   kBadParameters = 14,  // weights or requantization rows outside the program
   kBadClamp = 15        // low and high are not an 8-bit range
@@ -87,6 +87,7 @@ static const int kProgramVersion = 1;
 static const int kStepMark = 0x53544550;
 static const int kMaxSteps = 4096;
 static const int kMaxSide = 8192;
+static const long long kMaxTrips = 0x7fffffff;  // of one loop
 static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
 
 // Part of a tensor: `count` words of each pixel, pixels `stride` words apart in rows without gaps.
@@ -139,6 +140,10 @@ inline bool lies_in(long long address, long long words, long long begin, long lo
   return address >= begin && words >= 0 && address + words <= end;
 }
 
+inline bool overlap(long long a, long long a_words, long long b, long long b_words) {
+  return a < b + b_words && b < a + a_words;
+}
+
 template <class C>
 Status read_header(const typename Types<C>::Word *memory, int program, int memory_words, Header &header) {
   const long long header_words = words_of_integers<C>(kHeaderFields);
@@ -186,7 +191,6 @@ inline bool divides(int height, int width, int up) {
 template <class C>
 Status check_window(const Step &step) {
   if (!in_range(step.window, kPass, kGather)) return kBadWindow;
-  if (!in_range(step.out_height, 1, kMaxSide) || !in_range(step.out_width, 1, kMaxSide)) return kBadShape;
   if (step.window == kPass) {
     const bool same = step.out_height == step.height && step.out_width == step.width;
     return same && step.packed == 0 ? kDone : kBadWindow;
@@ -246,9 +250,7 @@ Store:
     for (int j = 0; j < step.load_count; ++j) {
       const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                                 : upsampled_pixels(load[j], step.height, step.width);
-      const bool before = store[i].address + size <= load[j].address;
-      const bool after = load[j].address + extent(load[j], pixels) <= store[i].address;
-      if (!before && !after) return kBadStore;
+      if (overlap(store[i].address, size, load[j].address, extent(load[j], pixels))) return kBadStore;
     }
   }
   if (words != step.store_words) return kBadSegments;
@@ -257,7 +259,12 @@ Store:
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
     if (!divides(step.out_height, step.out_width, step.offset.up)) return kBadOffsets;
     const long long pixels = upsampled_pixels(step.offset, step.out_height, step.out_width);
-    if (!lies_in(step.offset.address, extent(step.offset, pixels), begin, end)) return kBadOffsets;
+    const long long size = extent(step.offset, pixels);
+    if (!lies_in(step.offset.address, size, begin, end)) return kBadOffsets;
+  OffsetOverlap:
+    for (int i = 0; i < step.store_count; ++i) {
+      if (overlap(step.offset.address, size, store[i].address, extent(store[i], stored))) return kBadOffsets;
+    }
   }
   return kDone;
 }
@@ -289,8 +296,8 @@ inline Segment segment_of(const int *field) {
 
 // Descriptor `index` and its segments. Anything but kDone: the step must not run.
 template <class C>
-Status read_step(const typename Types<C>::Word *memory, int program, const Header &header, int index, Step &step,
-                 Segment (&load)[C::kMaxSegments], Segment (&store)[C::kMaxSegments]) {
+Status read_step(const typename Types<C>::Word *memory, int program, const Header &header, int index,
+                 Step &step, Segment (&load)[C::kMaxSegments], Segment (&store)[C::kMaxSegments]) {
   int field[kStepFields];
   const int first = program + int(words_of_integers<C>(kHeaderFields));
   read_integers<C>(memory, first + index * int(words_of_integers<C>(kStepFields)), kStepFields, field);
@@ -332,6 +339,7 @@ Reserved:
 
   // Ranges first: what follows multiplies these.
   if (!in_range(step.height, 1, kMaxSide) || !in_range(step.width, 1, kMaxSide)) return kBadShape;
+  if (!in_range(step.out_height, 1, kMaxSide) || !in_range(step.out_width, 1, kMaxSide)) return kBadShape;
   if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
   if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
   if (step.packed != 0 && step.groups != 1) return kBadShape;
@@ -345,6 +353,12 @@ Reserved:
                       : step.packed != 0     ? (taps + pack - 1) / pack
                                              : taps * step.groups;
   step.store_words = step.pointwise != kNoPointwise ? step.pointwise_out : step.window_words;
+
+  // Loops count in 32 bits.
+  const long long in_pixels = static_cast<long long>(step.height) * step.width;
+  const long long out_pixels = static_cast<long long>(step.out_height) * step.out_width;
+  if (in_pixels * step.groups > kMaxTrips || out_pixels * step.window_words > kMaxTrips) return kBadShape;
+  if (out_pixels * step.store_words > kMaxTrips) return kBadShape;
 
   Status status = check_window<C>(step);
   if (status == kDone) status = check_pointwise<C>(step);

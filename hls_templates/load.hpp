@@ -51,7 +51,8 @@ Word:
 }
 
 template <class C>
-void load_offsets(const Step &step, const typename Types<C>::Word *memory, typename Types<C>::OffsetStream &out) {
+void load_offsets(const Step &step, const typename Types<C>::Word *memory,
+                  typename Types<C>::OffsetStream &out) {
   if (step.window != kDeformable) return;
 Row:
   for (int y = 0; y < step.out_height; ++y) {

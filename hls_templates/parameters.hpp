@@ -25,9 +25,9 @@ Row:
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      const unsigned bias = Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
-                            Types<C>::Memory::byte(word[2], lane) << 16 |
-                            Types<C>::Memory::byte(word[3], lane) << 24;
+      const unsigned bias =
+          Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
+          Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
       table[row].bias[lane] = int(bias);
       table[row].mult[lane] = static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane));
       table[row].shift[lane] = static_cast<signed char>(Types<C>::Memory::byte(word[5], lane));
@@ -71,7 +71,8 @@ Tile:
         const int byte = int(Types<C>::Memory::byte(word, lane));
         weights[tile][2 * i][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
         if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
-          weights[tile][(2 * i + 1) % C::kLanes][lane] = static_cast<signed char>(((byte >> 4) ^ flip) - flip);
+          weights[tile][(2 * i + 1) % C::kLanes][lane] =
+              static_cast<signed char>(((byte >> 4) ^ flip) - flip);
         }
       }
     }

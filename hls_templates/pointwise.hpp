@@ -15,7 +15,8 @@ namespace codesign {
 // One pass of the array. Native integers, because operators of ap_int cost simulation dearly; widths are
 // checked where the sum is stored.
 template <class C>
-void multiply(const typename Types<C>::Acts &acts, const typename Types<C>::Tile &tile, int (&sum)[C::kLanes]) {
+void multiply(const typename Types<C>::Acts &acts, const typename Types<C>::Tile &tile,
+              int (&sum)[C::kLanes]) {
   #pragma HLS INLINE
 Input:
   for (int i = 0; i < C::kLanes; ++i) {
@@ -32,7 +33,8 @@ Input:
 template <class C>
 void pointwise(const Step &step, typename Types<C>::Stream &in,
                const typename Types<C>::Tile (&weights)[C::kWeightTiles],
-               const typename Types<C>::RequantRow (&table)[C::kOutputWords], typename Types<C>::Stream &out) {
+               const typename Types<C>::RequantRow (&table)[C::kOutputWords],
+               typename Types<C>::Stream &out) {
   const int pixels = step.out_height * step.out_width;
   if (step.pointwise == kNoPointwise) {
     const int total = pixels * step.window_words;

@@ -4,7 +4,8 @@
 #include "config.hpp"
 #include "top.hpp"
 
-int codesign_engine(const codesign::Types<Config>::Word *features, const codesign::Types<Config>::Word *offsets,
+int codesign_engine(const codesign::Types<Config>::Word *features,
+                    const codesign::Types<Config>::Word *offsets,
                     const codesign::Types<Config>::Word *program_port, codesign::Types<Config>::Word *results,
                     int program, int memory_words) {
   #pragma HLS INTERFACE m_axi port=features offset=slave bundle=features

@@ -10,7 +10,8 @@
 
 #if defined(__VITIS_HLS__)
 #define CODESIGN_ONE_WORD(variable) CODESIGN_PRAGMA(HLS AGGREGATE variable = variable)
-#define CODESIGN_IN_BRAM(variable) CODESIGN_PRAGMA(HLS BIND_STORAGE variable = variable type = ram_s2p impl = bram)
+#define CODESIGN_IN_BRAM(variable) \
+  CODESIGN_PRAGMA(HLS BIND_STORAGE variable = variable type = ram_s2p impl = bram)
 #elif defined(__SYNTHESIS__)
 #define CODESIGN_ONE_WORD(variable) CODESIGN_PRAGMA(HLS DATA_PACK variable = variable)
 #define CODESIGN_IN_BRAM(variable) CODESIGN_PRAGMA(HLS RESOURCE variable = variable core = RAM_S2P_BRAM)

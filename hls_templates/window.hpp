@@ -118,8 +118,7 @@ Pixel:
     const int y = at.y + tap / kernel - 1, x = at.x + tap % kernel - 1;
     const bool inside = tap < kernel * kernel && y >= 0 && y < at.height && x >= 0 && x < at.width;
     if (!inside) continue;
-    const typename Types<C>::Acts source =
-        ring.slot[Ring<C>::wrap(at.slot + tap / kernel - 1)][x / kPixels];
+    const typename Types<C>::Acts source = ring.slot[Ring<C>::wrap(at.slot + tap / kernel - 1)][x / kPixels];
   Channel:
     for (int c = 0; c < kChannels; ++c) {
       #pragma HLS UNROLL

@@ -15,7 +15,8 @@ inline int simulate(uint8_t *bytes, int words, int program) {
   std::vector<Word> memory(static_cast<std::size_t>(words));
   for (int i = 0; i < words; ++i) {
     for (int lane = 0; lane < Config::kLanes; ++lane) {
-      Types<Config>::Memory::set_byte(memory[i], lane, bytes[static_cast<std::size_t>(i) * Config::kLanes + lane]);
+      Types<Config>::Memory::set_byte(memory[i], lane,
+                                      bytes[static_cast<std::size_t>(i) * Config::kLanes + lane]);
     }
   }
   Word *base = memory.data();

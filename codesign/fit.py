@@ -1,0 +1,98 @@
+"""What a model needs of an engine's constants, and whether an engine has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from codesign.drafts import Draft, accumulator_bits
+from codesign.errors import PlanError
+from codesign.ir import Graph
+from codesign.layout import Layout, Run
+from codesign.ops import Conv, DeformDwConv, DwConv
+from codesign.ports import Ints
+from codesign.program import EngineConfig, constant_name
+
+WEIGHT_BYTES = 128 * 1024  # of on-chip memory for the pointwise weights, unless a config says otherwise
+
+
+@dataclass(frozen=True)
+class Work:
+    """A draft with its place on chip: what is loaded, and the weights in physical order."""
+
+    draft: Draft
+    runs: tuple[Run, ...]
+    order: Ints  # (words, lanes): input channels
+    packed: bool
+    rows: Ints  # (words into the pointwise array, lanes): rows of its weight matrix
+    halves: bool  # int8 weights: two passes
+
+    @property
+    def passes(self) -> int:
+        return 2 if self.halves else 1
+
+    @property
+    def row_words(self) -> int:
+        """Words of an input row."""
+        return self.draft.shape[1] * len(self.order)
+
+
+def needs(
+    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, lanes: int
+) -> dict[str, tuple[int, str]]:
+    """The least value of each constant, and the node that needs it."""
+    found: dict[str, tuple[int, str]] = {"pack_log2": (packing, ""), "acc_bits": (16, "")}
+
+    def need(constant: str, value: int, where: str) -> None:
+        if value > found.get(constant, (0, ""))[0]:
+            found[constant] = (value, where)
+
+    for constant in ("max_offset", "row_words", "window_groups", "input_words", "output_words", "weight_tiles",
+                     "max_segments"):  # fmt: skip
+        need(constant, 1, "")
+    need("ring_rows", 4, "")
+    for node in graph.nodes:
+        if isinstance(node.op, Conv | DwConv | DeformDwConv):
+            need("acc_bits", accumulator_bits(graph, node.name), node.name)
+    for w in work:
+        where, window = w.draft.name, w.draft.window
+        if window is not None:
+            if window.kind == "deformable":
+                need("max_offset", window.reach, where)
+                need("ring_rows", 2 * window.reach + 2, where)
+            need("ring_rows", 2 * window.reach + 1 + window.stride[0], where)
+            need("row_words", layouts[w.runs[0].tensor].row_words if w.packed else w.row_words, where)
+            if window.weight is not None:
+                need("window_groups", len(w.order), where)
+        need("input_words", len(w.rows), where)
+        need("weight_tiles", len(w.rows) * w.passes, where)
+        need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
+        if w.draft.dense is None:  # the engine limits words a pixel by what it can buffer
+            need("row_words", len(w.order), where)
+    return found
+
+
+def grown(
+    needed: Mapping[str, tuple[int, str]], work: list[Work], layouts: Mapping[str, Layout], lanes: int
+) -> EngineConfig:
+    """A config that holds the model, with weight tiles for whole steps as far as WEIGHT_BYTES allow."""
+    config = EngineConfig(lanes=lanes, **{name: value for name, (value, _) in needed.items()})
+    sizes = [
+        (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
+    ]
+    limit = WEIGHT_BYTES * 2 // (lanes * lanes)
+    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limit))
+    words = max((min(o, tiles // i) for i, o in sizes), default=1)
+    return replace(config, weight_tiles=tiles, output_words=words)
+
+
+def check_fits(config: EngineConfig, needed: Mapping[str, tuple[int, str]]) -> None:
+    faults = []
+    for field in fields(config):
+        value, where = needed.get(field.name, (0, ""))
+        have = getattr(config, field.name)
+        if value > have:
+            faults.append(f"{where or 'model'}: needs {constant_name(field.name)} = {value}, the engine has {have}. "
+                          f"Build an engine with {field.name} >= {value}.")  # fmt: skip
+    if faults:
+        raise PlanError("\n".join(faults))
