@@ -251,3 +251,18 @@ def edited(model: onnx.ModelProto, edit: Callable[[onnx.ModelProto], None]) -> o
     copy.CopyFrom(model)
     edit(copy)
     return copy
+
+
+def run_node(op: str, inputs: list[Any], **attrs: Any) -> Any:
+    """One standard operator in stock onnxruntime; None leaves an optional input out."""
+    names = [f"x{i}" if x is not None else "" for i, x in enumerate(inputs)]
+    feeds = {n: np.asarray(x) for n, x in zip(names, inputs, strict=True) if n}
+    infos = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for n, x in feeds.items()
+    ]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    body = helper.make_graph([helper.make_node(op, names, ["y"], **attrs)], "node", infos, out)
+    return run_onnx(
+        helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), feeds
+    )["y"]

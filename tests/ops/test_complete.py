@@ -1,0 +1,43 @@
+"""An operator counts when it is whole: protocol, tests, fast kernel, standard ONNX form."""
+
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codesign import fast, ops
+from codesign.ir import evaluate
+from codesign.onnx_io import export_integer
+from tests.models import random_codenet_graph, random_feeds
+
+GRAPH = random_codenet_graph(stem="maxpool")
+VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
+
+
+@pytest.mark.parametrize("op", ops.OPS, ids=lambda op: op.__name__)
+def test_operator_is_whole(op):
+    assert is_dataclass(op)
+    assert all(callable(getattr(op, name)) for name in ("infer", "run", "bounds", "macs"))
+    stem = Path(__file__).parent / f"test_{Path(op.__module__.replace('.', '/')).name}.py"
+    assert stem.exists() or op.__name__ in VIEWS
+    assert ops.__all__.count(op.__name__) == 1
+    assert any(isinstance(node.op, op) for node in GRAPH.nodes)
+
+
+def test_every_operator_has_a_fast_kernel_and_a_form_in_onnx():
+    assert set(fast.kernels(GRAPH)) == {node.name for node in GRAPH.nodes}
+    export_integer(GRAPH)
+
+
+def test_operators_are_values():
+    assert ops.Conv((3, 3)) == ops.Conv((3, 3)) != ops.Conv((1, 1))
+    assert repr(ops.Conv((3, 3), (2, 2), (1, 1, 0, 0))) == "Conv(kernel=3x3, stride=2x2, pads=1,1,0,0)"
+
+
+def test_an_operator_reads_and_never_writes_its_inputs():
+    feeds = random_feeds(GRAPH)
+    before = feeds["image"].copy()
+    feeds["image"].setflags(write=False)
+    evaluate(GRAPH, feeds)
+    np.testing.assert_array_equal(feeds["image"], before)
