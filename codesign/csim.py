@@ -211,7 +211,8 @@ def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -
             path = Path(work) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-        command = [compiler, *flags, "-I.", "-isystem", "sim", "top.cpp", main, "-o", "made"]
+        # sim before ap_types, which has an hls_stream.h of its own that notices no misuse.
+        command = [compiler, "-I.", "-isystem", "sim", *flags, "top.cpp", main, "-o", "made"]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True)
         if done.returncode != 0:
             raise CodesignError(f"csim: {compiler} refuses the design.\n{done.stderr[-4000:]}")
