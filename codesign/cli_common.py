@@ -31,7 +31,8 @@ from codesign.errors import CodesignError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes: a check failed; bad input or a missing tool; Ctrl-C
 
-out = Console(highlight=False, soft_wrap=True)
+_WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140  # logs and pipes are not 80 wide
+out = Console(highlight=False, soft_wrap=True, width=_WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by main(): tracebacks instead of one line
 
@@ -118,7 +119,8 @@ def figure(value: Any, form: str = ".3f") -> str:
 
 def progress(*columns: Any) -> Progress:
     """A live line on stderr that vanishes when it is done; silent where there is no terminal."""
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), *columns, console=err, transient=True)
+    shown = (SpinnerColumn(), TextColumn("{task.description}"), *columns)
+    return Progress(*shown, console=err, transient=True, disable=not err.is_terminal)
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:

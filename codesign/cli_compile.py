@@ -32,9 +32,8 @@ def zoo(as_json: Json = False) -> None:
     rows = []
     for m in shipped:
         ap = [figure(m.ap50(rung)) for rung in ("float", "fake-quant", "integer")]
-        rows.append(
-            (f"[bold]{m.name}[/]", escape(str(m.card.get("data", "-"))), m.size(), *ap, m.megabytes())
-        )
+        data, megabytes = escape(str(m.card.get("data", "-"))), f"{m.path.stat().st_size / 1e6:.1f}"
+        rows.append((f"[bold]{m.name}[/]", data, m.input_size(), *ap, megabytes))
     columns = ("model", "trained on", "input", "AP50 float", "fake-quant", "integer", "MB")
     table("Shipped models", columns, rows, left=2)
     note("Each name can be given to inspect, build and eval.")
@@ -46,27 +45,26 @@ def inspect(model: Model, as_json: Json = False) -> None:
 
     A model that cannot be compiled is refused with every reason at once (exit code 2).
     """
-    from codesign.layers import layers
-    from codesign.onnx_io import load_graph
+    from codesign.layers import IN_ADDRESSES, layers, places
+    from codesign.onnx_io import import_model
+    from codesign.plan import plan
     from codesign.shipped import find_model
 
     with working("Reading the model"):
-        graph = load_graph(find_model(model))
+        graph = import_model(find_model(model))
         found = layers(graph)
+        where = places(plan(graph).program)
     if as_json:
-        print_json([asdict(layer) for layer in found])
+        print_json([{**asdict(la), "runs_in": where.get(la.name, IN_ADDRESSES)} for la in found])
         return
     rows = [
-        (escape(la.name), la.op, la.shape, la.bits, la.weight_bits, f"{la.macs:,}" if la.macs else "-")
-        + (f"{la.parameters:,}" if la.parameters else "-", la.where)
+        (escape(la.name), la.op, "x".join(map(str, la.shape)), la.output, la.weight, la.accumulator)
+        + (f"{la.macs:,}" if la.macs else "", f"{la.parameters:,}" if la.parameters else "")
+        + (where.get(la.name, IN_ADDRESSES),)
         for la in found
     ]
-    table(
-        f"{model}: {len(found)} layers",
-        ("layer", "operator", "output", "bits", "weights", "MACs", "parameters", "runs in"),
-        rows,
-        left=5,
-    )
+    columns = ("layer", "operator", "output", "bits", "weights", "sums", "MACs", "parameters", "runs in")
+    table(f"{model}: {len(found)} layers", columns, rows, left=6)
     out.print(
         f"{sum(la.macs for la in found) / 1e6:,.1f} M multiply-accumulates an image, "
         f"{sum(la.parameters for la in found):,} parameters. Everything runs in the accelerator, nothing is refused."
@@ -87,16 +85,47 @@ def build(
 
     The directory is written beside and then renamed: an interrupted build leaves an earlier one as it was.
     """
-    facts = build_bundle(model, output, board, lanes)
+    with working("Building"):
+        facts = build_bundle(model, output, board, lanes)
     if as_json:
         print_json(facts)
         return
-    note(
-        f"{output}: {facts['steps']} steps, {facts['lanes']} lanes for {facts['board']}, {facts['bytes']:,} bytes."
+    out.print(
+        f"{escape(str(output))}: {facts['steps']} steps, {facts['lanes']} lanes for {facts['board']}, program "
+        f"{facts['program_bytes']:,} bytes, memory {facts['memory_bytes']:,} bytes."
     )
     note(f"Next: codesign verify {output}")
 
 
 def build_bundle(model: str, output: Path, board: str, lanes: int | None = None) -> dict[str, Any]:
     """The work of `build`, which `demo` does too. Returns what there is to say about the bundle."""
-    raise AssertionError
+    from codesign.board import load_board
+    from codesign.bundle import write
+    from codesign.emit import sources
+    from codesign.onnx_io import import_model
+    from codesign.plan import plan
+    from codesign.shipped import find_model
+
+    facts = load_board(board)
+    path = find_model(model)
+    graph = import_model(path)
+    made = plan(graph, lanes or facts.lanes)
+    program = made.program
+    write(
+        output,
+        made.config,
+        program,
+        sources(made.config),
+        path,
+        board=facts.name,
+        scales=graph.scales,
+        meta=graph.meta,
+    )
+    return {
+        "bundle": str(output),
+        "board": facts.name,
+        "lanes": program.lanes,
+        "steps": len(program.steps),
+        "program_bytes": int(program.encode().size),
+        "memory_bytes": program.memory_words * program.lanes,
+    }

@@ -238,7 +238,7 @@ def demo(
     from codesign.cli_verify import show_ladder
     from codesign.decode import coco_results
     from codesign.draw import draw, sheet
-    from codesign.ladder import climb, failed, trial_codes
+    from codesign.ladder import climb, failed
     from codesign.rungs import csim_runner
     from codesign.shipped import samples
 
@@ -262,7 +262,7 @@ def demo(
         said = ", ".join(f"{e['category']} {e['score']:.2f}" for e in mine) or "nothing"
         out.print(f"  {escape(name)}: {escape(said)}")
     with working("Comparing the rungs") as say:
-        rungs = climb(bundle, trial_codes(bundle, pictures[:1]), say)
+        rungs = climb(bundle, pictures[:1], say)
     out.print("[bold]3[/] compared every rung with the one before")
     show_ladder(rungs, model)
     out.print(

@@ -42,7 +42,7 @@ def train(
     from quant.recipe import load_recipe
 
     wanted = load_recipe(recipe)
-    given = {"data": data, "held_out": held_out, "seed": seed}
+    given: dict[str, Any] = {"data": data, "held_out": held_out, "seed": seed}
     wanted = replace(wanted, **{k: v for k, v in given.items() if v is not None})
     with _Watch("Training in float") as watch:
         figures = train_float(wanted, output, watch.report, watch.say)

@@ -19,7 +19,6 @@ from codesign.cli_common import (
     Json,
     err,
     note,
-    out,
     print_json,
     table,
     tracked,
@@ -71,11 +70,11 @@ def csim(
     records: list[dict[str, Any]] = []
     for name, picture in zip(file_names(images), tracked(pictures, "Simulating"), strict=True):
         start = time.perf_counter()
-        maps = {k: np.ascontiguousarray(v[0]) for k, v in runner.maps(picture).items()}
+        maps = {k: np.ascontiguousarray(v) for k, v in runner.maps(picture).items()}
         seconds = time.perf_counter() - start
         if output is not None:
             stream = io.BytesIO()
-            np.savez_compressed(stream, **maps)
+            np.savez_compressed(stream, allow_pickle=False, **maps)
             write_beside(output / f"{name}.npz", stream.getvalue())
         for key, array in maps.items():
             digest = hashlib.sha256(array.astype("<i4").tobytes()).hexdigest()[:16]
@@ -114,12 +113,12 @@ def verify(
     C++, with native and with ap_int types. What cannot be run here says so.
     """
     from codesign.bundle import load
-    from codesign.ladder import climb, failed, trial_codes
+    from codesign.ladder import climb, failed
 
     found = load(bundle)
     pictures = _pictures(images)
     with working("Verifying") as say:
-        rungs = climb(found, trial_codes(found, pictures), say)
+        rungs = climb(found, pictures, say)
     if as_json:
         print_json([asdict(r) for r in rungs])
     else:
@@ -147,12 +146,10 @@ def show_ladder(rungs: Sequence[Any], title: str) -> None:
     """The ladder as a table; what differs is said again on stderr."""
     rows = []
     for rung in rungs:
-        compared = f"{rung.compared:,}" if rung.compared else "-"
-        different = f"{rung.different:,}" if rung.compared else "-"
         against = "-" if rung.against is None else str(rung.against)
-        rows.append(
-            (str(rung.number), rung.name, against, MARKS[rung.status], escape(rung.note), compared, different)
-        )
+        said = escape(rung.note.partition("\n")[0])
+        counts = (f"{rung.compared:,}", f"{rung.different:,}") if rung.compared else ("-", "-")
+        rows.append((str(rung.number), rung.name, against, MARKS[rung.status], said, *counts))
     table(
         f"Ladder of {title}",
         ("#", "rung", "against", "status", "note", "compared", "different"),

@@ -21,23 +21,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign import onnx_io, onnx_read
+from codesign.bundle import Bundle
 from codesign.csim import Engine, Simulator
 from codesign.errors import CodesignError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Array, Graph, evaluate
 from codesign.ops import DeformDwConv
-from codesign.plan import make_plan
+from codesign.plan import plan
 from codesign.program import Step
-from codesign.rungs import Codes, OnnxSession, picture_input
-
-if TYPE_CHECKING:
-    from codesign.bundle import Bundle
+from codesign.rungs import Codes, OnnxSession, picture_input, simulator_of
 
 Status = Literal["ok", "fail", "quoted", "not run"]
 Say = Callable[[str], object]
@@ -180,7 +178,7 @@ def simulation(
         try:
             engine = Engine(bundle.hls, kind)
             say(f"Simulating the {title}")
-            got = Simulator(engine, bundle.program).run(codes)
+            got = simulator_of(bundle, engine).run(codes)
         except ToolMissing:
             raise
         except CodesignError as error:
@@ -198,19 +196,23 @@ def simulation(
 def locate(bundle: Bundle, graph: Graph, engine: Engine, codes: Codes, values: Mapping[str, Array]) -> str:
     """Which layer is the first to be wrong, and whether the C++ or the program is to blame.
 
-    The program made afresh from the model runs on the bundle's C++ with all tensors kept: a tensor that
-    differs is the C++'s fault. If none does, the bundle's program is not what the model compiles to.
+    A program made afresh from the model runs on the bundle's C++ with all tensors kept, first with every window
+    in a step of its own: a tensor that differs is the C++'s fault. If none does, the bundle's program is
+    not what the model compiles to.
     """
-    try:
-        kept = make_plan(graph, config=bundle.config, keep=True, base=bundle.program.base).program
-        got = Simulator(engine, kept).run(codes, keep=kept.tensors)
-    except CodesignError as error:
-        return f"a program made afresh does not run on its C++: {error}"
-    made = [node.name for node in graph.nodes if node.name in kept.tensors]
-    inner = compare(values, got, made)
-    if inner.different:
-        return f"the C++ is first wrong in layer {inner.first}"
-    fresh = make_plan(graph, config=bundle.config, base=bundle.program.base).program
+    for fuse in (False, True):
+        try:
+            kept = plan(graph, config=bundle.config, base=bundle.program.base, keep=True, fuse=fuse).program
+            got = Simulator(engine, kept).run(codes, keep=kept.tensors)
+        except CodesignError as error:
+            if fuse:
+                return f"a program made afresh does not run on its C++: {error}"
+            continue
+        made = [node.name for node in graph.nodes if node.name in kept.tensors]
+        inner = compare(values, got, made)
+        if inner.different:
+            return f"the C++ is first wrong in layer {inner.first}"
+    fresh = plan(graph, config=bundle.config, base=bundle.program.base).program
     for i, (step, wanted) in enumerate(zip(bundle.program.steps, fresh.steps, strict=False)):
         wrong = [f.name for f in fields(step) if f.name != "nodes" and not _equal(step, wanted, f.name)]
         if wrong:

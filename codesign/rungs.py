@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from codesign.bundle import CODE, Bundle
+from codesign.csim import Engine, Simulator
 from codesign.decode import Detections, Detector, decode
 from codesign.errors import ModelError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
@@ -91,6 +93,29 @@ def onnx_runner(path: str | PathLike[str]) -> Runner:
         return {output: points[output].codes(array) for output, array in floats.items()}
 
     return of_graph("onnx", graph, run, where)
+
+
+def csim_runner(bundle: Bundle, kind: str = "native") -> Runner:
+    """The bundle's own C++ and program. Raises as csim.Engine does."""
+    where = str(bundle.directory)
+    (name, port), *others = bundle.program.inputs.items()
+    if others or port.shape[2] != 3 or not port.signed:
+        raise ModelError(
+            f"{where}: its inputs are {', '.join(bundle.program.inputs)}, expected one picture i8[H,W,3]."
+        )
+    scales = {output: bundle.scales[output] for output in bundle.program.outputs}
+    detector = Detector.from_meta(bundle.meta, scales, where)
+    simulator = simulator_of(bundle, Engine(bundle.hls, kind))
+    return Runner("csim", *port.shape[:2], detector, lambda codes: simulator.run({name: codes}))
+
+
+def simulator_of(bundle: Bundle, engine: Engine) -> Simulator:
+    """The bundle's program in an engine's memory, byte for byte as program.bin has it, as a board loads it."""
+    simulator = Simulator(engine, bundle.program)
+    code = np.fromfile(bundle.directory / CODE, np.uint8)
+    start = bundle.program.base * bundle.program.lanes
+    simulator.memory[start : start + code.size] = code
+    return simulator
 
 
 class OnnxSession:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from codesign.errors import ModelError
 
 ZOO = Path(__file__).resolve().parent / "zoo"
@@ -20,6 +22,16 @@ class Shipped:
     name: str
     path: Path
     card: dict[str, Any]
+
+    def ap50(self, network: str) -> float | None:
+        """AP50 on held-out data of `float`, `fake-quant` or `integer`, if the card has it."""
+        figures = self.card.get(network)
+        return float(figures["ap50"]) if isinstance(figures, dict) and "ap50" in figures else None
+
+    def input_size(self) -> str:
+        """Width x height of the network's input."""
+        dims = onnx.load(self.path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+        return f"{dims[3].dim_value}x{dims[2].dim_value}"
 
 
 def models() -> tuple[Shipped, ...]:

@@ -1,0 +1,183 @@
+"""The ladder can fail: each small fault in a bundle makes `codesign verify` end with 1 and name the layer.
+
+A mutated bundle is signed again, so that it is the comparison that finds the fault and not the checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codesign import cli
+from codesign.bundle import load
+from codesign.program import Program, Segment, Step
+from tests.mini import bundle_of_mini
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle_of_mini(tmp_path_factory.mktemp("mutations") / "bundle")
+
+
+@pytest.fixture
+def bundle(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "bundle"))
+
+
+def sign(bundle: Path) -> None:
+    """Make the manifest agree with the files."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {n: hashlib.sha256((bundle / n).read_bytes()).hexdigest() for n in manifest["files"]}
+    path.write_text(json.dumps(manifest))
+
+
+def verify(bundle: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(bundle)])
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+def edit(bundle: Path, name: str, old: str, new: str) -> None:
+    path = bundle / "hls" / name
+    text = path.read_text()
+    assert text.count(old) == 1, (name, text.count(old))
+    path.write_text(text.replace(old, new))
+
+
+def rewrite(bundle: Path, change: Callable[[Program], tuple[int, Step]]) -> None:
+    """Replace one step of program.bin."""
+    program = load(bundle).program
+    index, step = change(program)
+    assert step != program.steps[index] or step.pointwise_parameters is not None
+    steps = (*program.steps[:index], step, *program.steps[index + 1 :])
+    (bundle / "program.bin").write_bytes(replace(program, steps=steps).encode().tobytes())
+
+
+def a_weight_bit(program: Program) -> tuple[int, Step]:
+    index = next(i for i, s in enumerate(program.steps) if s.pointwise == "int4")
+    step = program.steps[index]
+    assert step.pointwise_parameters is not None
+    parameters = step.pointwise_parameters.copy()
+    parameters[0, 0] ^= 1
+    return index, replace(step, pointwise_parameters=parameters)
+
+
+def segment_order(program: Program) -> tuple[int, Step]:
+    """Two parts of a concatenation, the other way round."""
+    index = next(
+        i for i, s in enumerate(program.steps) if len({(g.count, g.up) for g in s.load}) < len(s.load)
+    )
+    step = program.steps[index]
+    for i, first in enumerate(step.load):
+        for j, second in enumerate(step.load[:i]):
+            if (first.count, first.up, first.signed) == (second.count, second.up, second.signed):
+                load = list(step.load)
+                load[i], load[j] = second, first
+                return index, replace(step, load=tuple(load))
+    raise AssertionError("the model has no concatenation to turn round")
+
+
+def an_address(program: Program) -> tuple[int, Step]:
+    index = len(program.steps) // 2
+    step = program.steps[index]
+    first: Segment = step.load[0]
+    return index, replace(step, load=(replace(first, address=first.address + 1), *step.load[1:]))
+
+
+def test_the_sound_bundle_passes(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = verify(sound, capsys)
+    assert code == 0
+    assert "differs" not in said
+
+
+@pytest.mark.parametrize("change", [a_weight_bit, segment_order, an_address])
+def test_a_fault_in_the_program(
+    bundle: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Program], tuple[int, Step]]
+) -> None:
+    index, _ = change(load(bundle).program)
+    rewrite(bundle, change)
+    sign(bundle)
+    code, said = verify(bundle, capsys)
+    assert code == 1
+    field = "pointwise_parameters" if change is a_weight_bit else "load"
+    found = re.findall(r"program.bin is first wrong in layer (\S+) \(step (\d+): (\w+)\)", said)
+    assert [(int(step), name) for _, step, name in found] == [(index, field)] * 2  # native and ap_int types
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edits", "layer"),
+    [
+        pytest.param(
+            [
+                (
+                    "requant.hpp",
+                    "(1LL << (right - 1)) - 1 + odd) >> right",
+                    "(1LL << (right - 1)) + 0 * odd) >> right",
+                )
+            ],
+            "stem",
+            id="rounding half up",
+        ),
+        pytest.param(
+            [
+                (
+                    "window.hpp",
+                    "  if (inside) word = ring.slot",
+                    "  for (int lane = 0; lane < C::kLanes; ++lane) word[lane] = 1;\n  if (inside) word = ring.slot",
+                )
+            ],
+            "stages.0.0",
+            id="padding with one",
+        ),
+        pytest.param(
+            [
+                ("config.hpp", "kRingRows = 16;", "kRingRows = 7;"),
+                ("engine.hpp", "C::kRingRows >= 2 * C::kMaxOffset + 2", "C::kRingRows >= 1"),
+                (
+                    "descriptor.hpp",
+                    "if (2 * step.reach + 1 + step.stride_y > C::kRingRows) return kBadRow;",
+                    "",
+                ),
+            ],
+            "decoder.2.dw",
+            id="a row ring too small, its guards removed",
+        ),
+    ],
+)
+def test_a_fault_in_the_cpp(
+    bundle: Path, capsys: pytest.CaptureFixture[str], edits: list[tuple[str, str, str]], layer: str
+) -> None:
+    for name, old, new in edits:
+        edit(bundle, name, old, new)
+    sign(bundle)
+    code, said = verify(bundle, capsys)
+    assert code == 1
+    blamed = re.findall(r"the C\+\+ is first wrong in layer (\S+)", said)
+    assert len(blamed) == 2  # native and ap_int types
+    assert all(name.startswith(layer) for name in blamed), blamed
+
+
+def test_a_row_ring_too_small_does_not_compile(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(bundle, "config.hpp", "kRingRows = 16;", "kRingRows = 15;")
+    sign(bundle)
+    code, said = verify(bundle, capsys)
+    assert code == 1
+    assert "kRingRows must be at least 2 * kMaxOffset + 2" in said
+
+
+def test_a_changed_file_is_found_before_anything_runs(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(bundle, a_weight_bit)
+    code, said = verify(bundle, capsys)
+    assert code == 2
+    assert "program.bin is not what was built" in said
