@@ -86,9 +86,15 @@ def test_readme_commands_are_understood(line):
     commands()[verb].make_context(verb, arguments)
 
 
-def test_readme_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_links_lead_somewhere():
+    broken = [
+        f"{name}: {link}"
+        for name, text in texts().items()
+        if name.endswith(".md")
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+        if not ((ROOT / name).parent / link).exists()
+    ]
+    assert broken == []
 
 
 def test_changelog_has_the_version():
