@@ -31,13 +31,17 @@ _SAMPLES = 1 << 14  # values kept per call of a quantizer
 class _Seen:
     """Values that reached one quantizer: a strided sample of each call, and the largest magnitude of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.parts: list[Tensor] = []
         self.peak = 0.0
 
     def add(self, x: Tensor) -> None:
         flat = x.detach().reshape(-1)
-        self.peak = max(self.peak, flat.abs().max().item())
+        peak = flat.abs().max().item()
+        if not math.isfinite(peak):  # at once, before it becomes an index of a deformable convolution
+            raise ValueError(f"calibrate: NaN or infinite values reach {self.name}. Check the training.")
+        self.peak = max(self.peak, peak)
         step = max(1, flat.numel() // _SAMPLES)
         # An odd step that is no power of two walks over all channels and rows.
         self.parts.append(flat[:: step | 1].float().cpu())
@@ -96,7 +100,7 @@ def calibrate(
     """
     layers = {n: m for n, m in activation_quantizers(twin).items() if _is_learned(m)}
     outputs = _output_quantizers(twin)
-    seen = {n: _Seen() for n in layers}
+    seen = {n: _Seen(n) for n in layers}
     hooks = [
         m.register_forward_pre_hook(lambda _m, args, s=seen[n]: s.add(plain(args[0])))
         for n, m in layers.items()
@@ -109,9 +113,6 @@ def calibrate(
             hook.remove()
     if example is None:
         raise ValueError("calibrate: no batch of images, expected at least one")
-    broken = [n for n, s in seen.items() if not math.isfinite(s.peak)]
-    if broken:
-        raise ValueError(f"calibrate: NaN or infinite values reach {', '.join(broken)}. Check the training.")
     chosen = {}
     for name, layer in layers.items():
         quantizer = _quantizer(layer)

@@ -99,7 +99,7 @@ def to_onnx(
             output_names=list(twin.outputs),
         )
     fold_constants(raw)
-    name_after_modules(raw)
+    name_after_modules(raw, [n for n, _ in twin.named_modules(remove_duplicate=False)])
     settle_parameters(raw)
     too_large = {n: b for n, b in accumulator_bounds(raw).items() if b >= EXACT}
     if too_large:

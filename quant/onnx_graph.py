@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -67,8 +67,11 @@ _PROXIES = {"weight_quant": "weight", "bias_quant": "bias", "act_quant": "", "ex
 _PROXIES |= {"activation_impl": ""}
 
 
-def module_path(scope: str) -> str:
-    """Module name of a traced node: /stages/stages.0/stages.0.1/dw/conv/Conv -> stages.0.1.dw.conv."""
+def module_path(scope: str, modules: Collection[str] = ()) -> str:
+    """Module name of a traced node: /stages/stages.0/stages.0.1/dw/conv/Conv -> stages.0.1.dw.conv.
+
+    Containers that are never called leave no trace of themselves; `modules` (all names) completes such a path.
+    """
     parts: list[str] = []
     for part in scope.strip("/").split("/")[:-1]:
         part = _PROXIES.get(part, part)
@@ -76,19 +79,24 @@ def module_path(scope: str) -> str:
             parts[-1] = part
         elif part:
             parts.append(part)
-    return ".".join(parts)
+    path = ".".join(parts)
+    for k in range(len(parts), 0, -1):  # proxies' parts (weight, bias) are no modules: try shorter paths too
+        ends = [m for m in modules if m == ".".join(parts[:k]) or m.endswith("." + ".".join(parts[:k]))]
+        if len(ends) == 1:
+            return ".".join([ends[0], *parts[k:]])
+    return path
 
 
-def _node_names(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
+def _node_names(model: onnx.ModelProto, modules: Collection[str]) -> Iterator[tuple[NodeProto, str]]:
     count: Counter[str] = Counter()
     for node in model.graph.node:
-        path = module_path(node.name)
+        path = module_path(node.name, modules)
         name = path if "Conv" in node.op_type else ".".join(filter(None, (path, node.op_type.lower())))
         count[name] += 1
         yield node, name if count[name] == 1 else f"{name}_{count[name] - 1}"
 
 
-def name_after_modules(model: onnx.ModelProto) -> None:
+def name_after_modules(model: onnx.ModelProto, modules: Collection[str]) -> None:
     """Nodes take the names of their modules, tensors those of the nodes they come from or go to.
 
     A convolution is called as its module (`stages.0.1.branch2.0.conv`); others append the operator
@@ -99,7 +107,7 @@ def name_after_modules(model: onnx.ModelProto) -> None:
     fixed = {v.name for v in (*model.graph.input, *model.graph.output)}
     renamed: dict[str, str] = {}
     own: Values = {}
-    for node, name in _node_names(model):
+    for node, name in _node_names(model, modules):
         node.name = name
         for k, old in enumerate(node.input):
             if old not in values:

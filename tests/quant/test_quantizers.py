@@ -1,0 +1,130 @@
+"""Values, gradients and scales of the quantizers, against Brevitas' own and against definitions."""
+
+import math
+
+import pytest
+import torch
+from brevitas.core.function_wrapper import Identity
+from brevitas.core.quant import IntQuant
+
+from quant.quantizers import (
+    PRESETS,
+    ROLES,
+    ActFakeQuant,
+    WeightFakeQuant,
+    best_log2_scale,
+    integer_range,
+    quantize_to,
+    to_grid,
+)
+
+
+def act(signed: bool, log2: float = -4.0) -> ActFakeQuant:
+    quantizer = ActFakeQuant(8, signed, False, None)
+    quantizer.log2_scale.data.fill_(log2)
+    return quantizer
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "narrow", "expected"),
+    [
+        (8, False, False, (0, 255)),
+        (8, True, False, (-128, 127)),
+        (4, True, True, (-7, 7)),
+        (8, True, True, (-127, 127)),
+    ],
+)
+def test_integer_ranges(bits, signed, narrow, expected):
+    assert integer_range(bits, signed, narrow) == expected
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_are_brevitas_values(signed):
+    x = torch.cat([torch.randn(10_000) * 6, torch.arange(-600, 600) / 32])  # the second half: ties
+    y, scale, zero, bits = act(signed)(x)
+    theirs = IntQuant(narrow_range=False, signed=signed, input_view_impl=Identity())(scale, zero, bits, x)
+    assert torch.equal(y, theirs)
+
+
+def test_ties_go_to_even_and_saturate():
+    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 300.0, -300.0])
+    assert quantize_to(x, torch.tensor(1.0), -128, 127).tolist() == [0, 2, 2, 0, -2, 127, -128]
+
+
+def test_power_of_two_grid():
+    assert to_grid(torch.tensor([-3.4, -3.6, 0.2])).tolist() == [2**-3, 2**-4, 1.0]
+
+
+def test_mantissa_grid_has_three_bits():
+    s = to_grid(torch.linspace(-9, -2, 999), mantissa=3)
+    fraction, _ = torch.frexp(s)
+    assert set((fraction * 8).tolist()) == {4.0, 5.0, 6.0, 7.0}
+    ratio = s / torch.exp2(torch.linspace(-9, -2, 999))
+    assert ratio.min() >= 8 / 9 and ratio.max() <= 8 / 7  # half a step of the mantissa, at its smallest
+
+
+@pytest.mark.parametrize(("bits", "mantissa"), [(4, 1), (8, 1), (4, 3)])
+def test_first_weight_scales_have_the_least_error(bits, mantissa):
+    torch.manual_seed(0)
+    w = torch.randn(6, 5, 3, 3) * torch.rand(6, 1, 1, 1)
+    hi = integer_range(bits, True, True)[1]
+    chosen = torch.exp2(best_log2_scale(w, hi, mantissa)).view(-1, 1, 1, 1)
+
+    def error(scale):
+        return (quantize_to(w, scale, -hi, hi) - w).square().sum((1, 2, 3))
+
+    grid = [m * 2.0**-e for e in range(14) for m in ([1] if mantissa == 1 else [4, 5, 6, 7])]
+    best = torch.stack([error(torch.full((6, 1, 1, 1), s)) for s in grid]).amin(0)
+    assert torch.allclose(error(chosen), best, rtol=1e-5)  # the grid may hold a scale twice as fine, as good
+
+
+def test_weight_scales_stay_mild_where_there_is_no_weight():
+    w = torch.randn(4, 8, 1, 1)
+    w[2] = 0
+    assert best_log2_scale(w, 7)[2] > -14
+
+
+def test_gradient_passes_inside_and_stops_outside():
+    x = torch.tensor([-1.0, 0.1, 3.0, 15.9, 16.1], requires_grad=True)
+    act(signed=False)(x)[0].sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]  # u8 at 2^-4 ends at 15.94
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_scale_gradient_is_lsqs(signed, layout):
+    torch.manual_seed(0)
+    x = (torch.randn(2, 3, 5, 7) * 8).to(memory_format=layout)
+    g = torch.randn(2, 3, 5, 7).to(memory_format=layout)
+    quantizer = act(signed)
+    y = quantizer.quantize(x)
+    y.backward(g)
+    scale, lo, hi = 2.0**-4, quantizer.lo, quantizer.hi
+    # d y / d s by cases; below an unsigned range the value is zero whatever the scale
+    inside = (x > (lo - 0.5 if lo else 0.0) * scale) & (x < (hi + 0.5) * scale)
+    slope = torch.where(inside, (y - x) / scale, y / scale)
+    expected = (g * slope).double().sum() * scale * math.log(2) / math.sqrt(x.numel() * hi)
+    assert torch.allclose(quantizer.log2_scale.grad.double(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_weight_scale_gradients_are_per_channel():
+    torch.manual_seed(0)
+    w = torch.randn(4, 3, 1, 1)
+    quantizer = WeightFakeQuant(4, True, 1, [w])
+    y = quantizer.quantize(w)
+    g = torch.zeros_like(w)
+    g[2] = 1.0
+    y.backward(g)
+    assert quantizer.log2_scale.grad.shape == (4,)
+    assert quantizer.log2_scale.grad.nonzero().flatten().tolist() == [2]
+
+
+def test_fixed_scale_is_no_parameter():
+    assert not list(ActFakeQuant(8, True, False, -7.0).parameters())
+
+
+def test_presets_name_every_role_and_keep_the_edges_at_eight_bits():
+    for preset in PRESETS.values():
+        assert set(preset.weight_bits) == set(ROLES)
+        assert {preset.weight_bits[r] for r in ("stem", "offset", "head")} == {8}
+    assert PRESETS["w4a8"].weight_bits["pw"] == 4
