@@ -28,9 +28,41 @@ Sampling = Literal["bilinear", "rounded"]
 TAPS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
 
 
+def near_identity_(weight: Tensor) -> None:
+    """Start depthwise filters (C,1,K,K) as the centre tap and a little noise.
+
+    Fifty layers of random 3x3 filters under batch norm make a chaotic map: on scenes, 400 steps of a classifier
+    stayed at chance (accuracy 0.10) where this start, with supervision at every stage, reached 0.24.
+    """
+    nn.init.normal_(weight, std=0.1)
+    with torch.no_grad():
+        weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += 1
+
+
+class _Clamp(torch.autograd.Function):
+    """Clamp whose gradient is stopped only where it would push further outside: no value gets stuck there."""
+
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(d)
+        ctx.bounds = low, high
+        return d.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (d,) = ctx.saved_tensors
+        low, high = ctx.bounds
+        away = ((d < low) & (grad > 0)) | ((d > high) & (grad < 0))  # descent would leave the range further
+        return grad.masked_fill(away, 0.0), None, None
+
+
 def round_clamp(d: Tensor, low: float, high: float) -> Tensor:
-    """Round half to even, then clamp. The gradient is that of the clamp alone (straight-through rounding)."""
-    inside = d.clamp(low, high)
+    """Clamp, then round half to even (the order is immaterial: bounds are integers).
+
+    Gradient: straight-through the rounding; outside the bounds only what leads back inside. With a plain clamp a
+    stage whose offsets once fell below zero stays an expensive 1x1 convolution for the rest of the training.
+    """
+    inside: Tensor = _Clamp.apply(d, low, high)  # type: ignore[no-untyped-call]
     return inside + (inside.detach().round() - inside.detach())
 
 
@@ -45,7 +77,7 @@ class _SquareDepthwise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, d: Tensor, w: Tensor, stride: int, bound: int) -> Tensor:
         n, c, h, wd = x.shape
         oh, ow = d.shape[-2:]
-        margin = bound + 1  # one more than is read, so that d + 1 and d - 1 exist for the gradient
+        margin = bound
         rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin)).contiguous().view(-1, c)
         wp, hp = wd + 2 * margin, h + 2 * margin
         ys = torch.arange(oh, device=x.device).view(1, -1, 1) * stride + margin
@@ -57,18 +89,19 @@ class _SquareDepthwise(torch.autograd.Function):
         for k, (i, j) in enumerate(TAPS):
             y.addcmul_(rows.index_select(0, base + di * (i * wp + j)), w9[k])
         ctx.save_for_backward(rows, base, di, w9)
-        ctx.geometry = (x.shape, margin, hp, wp, d.shape)
+        ctx.geometry = (x.shape, margin, hp, wp, d.shape, bound)
         return y.view(n, oh, ow, c).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         rows, base, di, w9 = ctx.saved_tensors
-        (n, c, h, wd), margin, hp, wp, d_shape = ctx.geometry
+        (n, c, h, wd), margin, hp, wp, d_shape, bound = ctx.geometry
         want_x, want_d, want_w = ctx.needs_input_grad[:3]
         g = grad.permute(0, 2, 3, 1).reshape(-1, c)
         gx = torch.zeros_like(rows) if want_x else None
         gd = torch.zeros_like(di, dtype=g.dtype) if want_d else None
         gw = torch.zeros_like(w9) if want_w else None
+        above, below = (di + 1).clamp(max=bound), (di - 1).clamp(min=0)
         for k, (i, j) in enumerate(TAPS):
             step = i * wp + j
             index = base + di * step
@@ -78,7 +111,7 @@ class _SquareDepthwise(torch.autograd.Function):
             if gx is not None:
                 gx.index_add_(0, index, gt)
             if gd is not None and step:
-                slope = rows.index_select(0, index + step).sub_(rows.index_select(0, index - step))
+                slope = rows.index_select(0, base + above * step).sub_(rows.index_select(0, base + below * step))
                 gd.add_(slope.mul_(gt).sum(1), alpha=0.5)
         if gx is not None:
             gx = gx.view(n, hp, wp, c)[:, margin : margin + h, margin : margin + wd].permute(0, 3, 1, 2)
@@ -95,7 +128,7 @@ def square_depthwise(x: Tensor, d: Tensor, weight: Tensor, stride: int, bound: i
     """Depthwise 3x3 on a square window of half-side d(p).
 
     x (N,C,H,W); d (N,1,H',W') already integer in [0, bound]; weight (C,1,3,3) -> (N,C,H',W').
-    Gradients: exact for x and weight; for d the central difference of the output.
+    Gradients: exact for x and weight; for d half the difference of the outputs at d + 1 and d - 1, kept in the bound.
     """
     result: Tensor = _SquareDepthwise.apply(x, d, weight, stride, bound)  # type: ignore[no-untyped-call]
     return result
@@ -175,7 +208,7 @@ class DeformConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(cout, cin // groups, 3, 3))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if groups == cin == cout:
-            nn.init.normal_(self.weight, std=1 / 3)
+            near_identity_(self.weight)
 
     @property
     def offset_channels(self) -> int:
@@ -192,7 +225,7 @@ class DeformConv2d(nn.Module):
             "bounded": (-float(self.bound), float(self.bound)),
             "square": (0.0, float(self.bound)),
         }[self.offsets]
-        return round_clamp(raw, low, high) if self.sampling == "rounded" else raw.clamp(low, high)
+        return round_clamp(raw, low, high) if self.sampling == "rounded" else _Clamp.apply(raw, low, high)  # type: ignore[no-any-return, no-untyped-call]
 
     def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         return self.sample(x, self.limit(raw), self.weight)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.deform import Offsets, Sampling
+from quant.deform import Offsets, Sampling, near_identity_
 from quant.layers import ConvBlock, DeformBlock, OutputConv, ShuffleUnit, mapped
 
 STRIDE = 4  # image pixels per cell of the output grid, in every configuration
@@ -128,7 +128,7 @@ class CoDeNet(nn.Module):
             if isinstance(m, nn.Conv2d) and m.bias is None:
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
                 if m.groups == m.in_channels:
-                    nn.init.normal_(m.weight, std=1 / m.kernel_size[0])
+                    near_identity_(m.weight)
         for name, bias in (("hm", -2.19), ("wh", 10.0 / self.config.size_unit), ("reg", 0.5)):
             last = self.heads[name][-1].conv  # type: ignore[index]
             nn.init.normal_(last.weight, std=0.01)

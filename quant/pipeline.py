@@ -27,8 +27,20 @@ from quant.data.types import Dataset
 from quant.evaluate import torch_runner
 from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
 from quant.quantize import quantize_model
-from quant.recipe import Recipe, Stage, parse_recipe
-from quant.train import Report, TrainingError, TrainingImages, load_weights, pixels_to_input, train, world
+from quant.recipe import Phase, Recipe, Stage, parse_recipe
+from quant.train import (
+    Classifier,
+    Report,
+    TrainingCrops,
+    TrainingError,
+    TrainingImages,
+    classification_loss,
+    detector_loss,
+    load_weights,
+    pixels_to_input,
+    train,
+    world,
+)
 
 RECIPE, FIGURES = "recipe.json", "figures.json"
 Say = Callable[[str], None]
@@ -58,7 +70,7 @@ def opened(out: Path) -> Recipe:
     path = out / RECIPE
     try:
         data = json.loads(path.read_text())
-        data["float"], data["qat"] = data.pop("float_stage"), data.pop("qat_stage")
+        data = {k.removesuffix("_stage"): v for k, v in data.items()}
         return parse_recipe(data, str(path))
     except FileNotFoundError:
         raise TrainingError(f"{out}: holds no run, expected {RECIPE} in it. Run `codesign train` first.") from None
@@ -89,13 +101,21 @@ def train_float(recipe: Recipe, out: Path, report: Report | None = None, say: Sa
     begin(recipe, out)
     seeded(recipe.seed)
     model = build(configuration(recipe, len(data.classes)))
-    train(model, recipe.float_stage, data, out, "float", recipe.seed, report)
+    pretrain, stage = recipe.pretrain_stage, recipe.float_stage
+    if pretrain.phases and not (out / "float.state.pt").is_file():
+        crops = lambda phase: TrainingCrops(data, phase, recipe.seed)  # noqa: E731
+        train(Classifier(model), pretrain, crops, classification_loss, out, "pretrain", report)
+    train(model, stage, images_of(recipe, data, recipe.seed), detector_loss(model, stage), out, "float", report)
     return measured(recipe, out, "float", model, data.classes, say)
+
+
+def images_of(recipe: Recipe, data: Dataset, seed: int) -> Callable[[Phase], TrainingImages]:
+    return lambda phase: TrainingImages(data, phase, seed)
 
 
 def calibration_batches(recipe: Recipe, data: Dataset, size: int, device: torch.device) -> Iterator[Tensor]:
     """Training images that training itself has not seen (they follow its last), eight at a time."""
-    images = TrainingImages(data, size, recipe.seed)
+    images = TrainingImages(data, Phase(size, 1), recipe.seed)
     first = sum(p.images for p in recipe.float_stage.phases)
     for k in range(first, first + recipe.calibration, 8):
         pixels = [images[i][0] for i in range(k, min(k + 8, first + recipe.calibration))]
@@ -111,8 +131,8 @@ def quantize_trained(
     """
     model, data = float_model(recipe, out)
     twin = quantize_model(model, recipe.preset)
-    resumed = (out / "qat.state.pt").is_file()
-    if not resumed:
+    figures: dict[str, Any] = {}
+    if not (out / "qat.state.pt").is_file():
         size = max(p.size for p in recipe.qat_stage.phases)
         batches = list(calibration_batches(recipe, data, size, next(model.parameters()).device))
         if say:
@@ -120,14 +140,11 @@ def quantize_trained(
         calibrate(twin, batches)
         correct_bias(twin, batches)
         figures = measured(recipe, out, "ptq", twin, data.classes, say)
-    if qat:
-        seeded(recipe.seed + 1)
-        # Image numbers go on where float training ended: nothing is seen twice.
-        train(twin, recipe.qat_stage, data, out, "qat", recipe.seed + 1, report)  # type: ignore[arg-type]
-        figures = measured(recipe, out, "fake-quant", twin, data.classes, say)
-    else:
-        train(twin, Stage((), recipe.qat_stage.lr), data, out, "qat", recipe.seed + 1)  # type: ignore[arg-type]
-    return figures
+    stage = recipe.qat_stage if qat else Stage((), recipe.qat_stage.lr)
+    seeded(recipe.seed + 1)
+    images = images_of(recipe, data, recipe.seed + 1)
+    train(twin, stage, images, detector_loss(model, stage), out, "qat", report)
+    return measured(recipe, out, "fake-quant", twin, data.classes, say) if qat else figures
 
 
 def quantized_model(recipe: Recipe, out: Path) -> tuple[nn.Module, Dataset]:

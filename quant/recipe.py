@@ -23,11 +23,15 @@ class RecipeError(CodesignError):
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training at one image size. `images` counts the images seen, not a data set's length."""
+    """A stretch of training at one image size. `images` counts the images seen, not a data set's length.
+
+    `window`: the images are windows of scenes of this side (0: whole scenes); other data sets ignore it.
+    """
 
     size: int
     images: int
     batch: int = 16
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """`data` and `held_out` are data specs (see quant.data.specs); image sizes come from the phases."""
+    """`data` and `held_out` are data specs (see quant.data.specs); image sizes come from the phases.
+
+    `pretrain_stage` trains the backbone to classify single objects, as the published networks start from a
+    classifier. Without phases it is left out.
+    """
 
     model: str
     data: str
     held_out: str
+    pretrain_stage: Stage
     float_stage: Stage
     qat_stage: Stage
     preset: str = "w4a8"
@@ -84,20 +93,21 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     """Checks keys and values; `where` names the file in errors."""
     problems: list[str] = []
 
-    def stage(key: str) -> Stage:
-        table = dict(data.pop(key, {}))
+    def stage(key: str, optional: bool = False) -> Stage:
+        table = dict(data.pop(key, {"lr": 1.0} if optional else {}))
         unknown = set(table) - {f.name for f in fields(Stage)}
         problems.extend(f"{key}.{k} is unknown" for k in sorted(unknown))
         phases = []
         for k, entry in enumerate(table.get("phases", [])):
-            good = set(entry) <= {"size", "images", "batch"} and {"size", "images"} <= set(entry)
-            if not good or any(not isinstance(v, int) or v < 1 for v in entry.values()):
-                problems.append(f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch")
+            names = {"size", "images", "batch", "window"}
+            good = set(entry) <= names and {"size", "images"} <= set(entry)
+            if not good or any(not isinstance(v, int) or v < (n != "window") for n, v in entry.items()):
+                problems.append(f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch, window")
             elif entry["size"] % 32:
                 problems.append(f"{key}.phases[{k}].size is {entry['size']}, expected a multiple of 32")
             else:
                 phases.append(Phase(**entry))
-        if not phases:
+        if not phases and not optional:
             problems.append(f"{key}.phases is empty")
         if not isinstance(table.get("lr"), int | float) or table["lr"] <= 0:
             problems.append(f"{key}.lr is {table.get('lr')!r}, expected a positive number")
@@ -108,7 +118,11 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         return Stage(phases=tuple(phases), **known)
 
     data = dict(data)
-    stages = {"float_stage": stage("float"), "qat_stage": stage("qat")}
+    stages = {
+        "pretrain_stage": stage("pretrain", optional=True),
+        "float_stage": stage("float"),
+        "qat_stage": stage("qat"),
+    }
     names = {f.name for f in fields(Recipe)} - set(stages)
     problems.extend(f"{k} is unknown" for k in sorted(set(data) - names))
     problems.extend(f"{k} is missing" for k in ("model", "data", "held_out") if k not in data)

@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -44,11 +45,13 @@ class Progress:
     steps: int
     size: int
     loss: float
-    heatmap: float
-    box: float
+    parts: dict[str, float]
     lr: float
     images_per_s: float
 
+
+# One step of Adam moves an offset by about lr times the sum of its inputs: hundreds of channels, a whole pixel.
+OFFSET_RATE = 0.05
 
 Report = Callable[[Progress], None]
 
@@ -73,22 +76,25 @@ def pixels_to_input(images: Tensor) -> Tensor:
 class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
     """Image number k of a run, with its targets. Scenes are drawn anew; other sets are permuted and augmented."""
 
-    def __init__(self, data: Dataset, size: int, seed: int) -> None:
-        self.data, self.size, self.seed = data, size, seed
+    def __init__(self, data: Dataset, phase: Phase, seed: int) -> None:
+        self.data, self.size, self.seed = data, phase.size, seed
+        self.scenes: Scenes | None = None
         if isinstance(data, Scenes):
-            self.scenes: Scenes | None = Scenes(data.split, data.count, size, data.seed)
-        else:
-            self.scenes = None
+            self.scenes = Scenes(data.split, data.count, phase.size, data.seed, phase.window or None)
         self.order: tuple[int, Any] = (-1, None)
+
+    def source(self, k: int) -> Sample:
+        """The sample that image k is made from, as it is in the data set."""
+        epoch, at = divmod(k, len(self.data))
+        if self.order[0] != epoch:
+            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.data)))
+        return self.data[int(self.order[1][at])]
 
     def sample(self, k: int) -> Sample:
         if self.scenes is not None:
             return self.scenes.draw(k)
-        epoch, at = divmod(k, len(self.data))
-        if self.order[0] != epoch:
-            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.data)))
-        sample = self.data[int(self.order[1][at])]
-        return letterboxed(augment(sample, np.random.default_rng([self.seed, k, 1])), self.size, self.size)
+        varied = augment(self.source(k), np.random.default_rng([self.seed, k, 1]))
+        return letterboxed(varied, self.size, self.size)
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
         s = self.sample(k)
@@ -96,6 +102,68 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
         cells = self.size // STRIDE
         t = targets(s.boxes[keep], s.labels[keep], len(self.data.classes), cells, cells, STRIDE)
         return torch.from_numpy(s.image.copy()), torch.from_numpy(t.stacked())
+
+
+class TrainingCrops(TrainingImages):
+    """Single objects with their labels: what a backbone is pretrained on."""
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        if self.scenes is not None:
+            image, label = self.scenes.crop(k)
+        else:
+            rng = np.random.default_rng([self.seed, k, 2])
+            image, label = cut_object(augment(self.source(k), rng), self.size, rng)
+        return torch.from_numpy(image.copy()), torch.tensor(label)
+
+
+def cut_object(sample: Sample, size: int, rng: np.random.Generator) -> tuple[Any, int]:
+    """A square window around a random object, (size, size, 3) uint8, and its label; label -1 if there is none."""
+    if len(sample.labels) == 0:
+        return np.full((size, size, 3), 128, np.uint8), -1
+    k = int(rng.integers(len(sample.labels)))
+    x1, y1, x2, y2 = sample.boxes[k]
+    side = max(x2 - x1, y2 - y1) / rng.uniform(0.5, 0.95)
+    cx, cy = ((x1 + x2) + side * rng.uniform(-0.2, 0.2)) / 2, ((y1 + y2) + side * rng.uniform(-0.2, 0.2)) / 2
+    box = tuple(round(float(v)) for v in (cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2))
+    window = Image.fromarray(sample.image).crop(box).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(window), int(sample.labels[k])
+
+
+class Classifier(nn.Module):
+    """Backbone and neck of a detector, sharing their parameters, with a linear classifier behind every stage.
+
+    Supervision at every depth (arXiv 1409.5185): without it the first steps of a net this deep learn nothing.
+    """
+
+    def __init__(self, detector: CoDeNet) -> None:
+        super().__init__()
+        self.stem, self.stages, self.neck = detector.stem, detector.stages, detector.neck
+        config = detector.config
+        self.linear = nn.ModuleList(nn.Linear(c, config.classes) for c in config.widths[1:])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        logits = []
+        for stage, linear in zip([*self.stages, self.neck], self.linear, strict=True):
+            x = stage(x)
+            logits.append(linear(x.mean((2, 3))))
+        return logits
+
+
+Loss = Callable[[Any, Tensor], tuple[Tensor, dict[str, float]]]
+
+
+def classification_loss(logits: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of all classifiers and accuracy of the last; label -1 is left out."""
+    known = labels >= 0
+    right = (logits[-1].argmax(1) == labels)[known].float().mean()
+    losses = [nn.functional.cross_entropy(v, labels, ignore_index=-1) for v in logits]
+    return torch.stack(losses).sum(), {"last": float(losses[-1].detach()), "accuracy": float(right)}
+
+
+def detector_loss(model: CoDeNet, stage: Stage) -> Loss:
+    kind = cast(Literal["giou", "l1"], stage.box_loss)
+    return lambda outputs, target: detection_loss(outputs, target, model.config.size_unit, kind)
 
 
 def schedule(stage: Stage, step: int) -> float:
@@ -107,7 +175,7 @@ def schedule(stage: Stage, step: int) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on convolution weights only; offsets learn at a third of the rate, scales and biases without decay."""
+    """Decay on convolution weights only; offsets learn slowly, scales and biases without decay."""
     groups: dict[str, list[nn.Parameter]] = {"weights": [], "offsets": [], "rest": []}
     for name, p in model.named_parameters():
         if p.requires_grad:
@@ -115,7 +183,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
             groups[kind].append(p)
     return [
         {"params": groups["weights"], "weight_decay": weight_decay, "factor": 1.0},
-        {"params": groups["offsets"], "weight_decay": 0.0, "factor": 0.3},
+        {"params": groups["offsets"], "weight_decay": 0.0, "factor": OFFSET_RATE},
         {"params": groups["rest"], "weight_decay": 0.0, "factor": 1.0},
     ]
 
@@ -126,7 +194,7 @@ def world() -> tuple[int, int]:
 
 
 def _batches(
-    data: Dataset, phase: Phase, first: int, steps: int, offset: int, seed: int, workers: int
+    images: TorchDataset[tuple[Tensor, Tensor]], phase: Phase, first: int, steps: int, offset: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches `first`.. of a phase; `offset` images of the run came before the phase."""
     rank, processes = world()
@@ -134,7 +202,7 @@ def _batches(
     start = [offset + b * phase.batch + rank * share for b in range(first, steps)]
     order = [[k + i for i in range(share)] for k in start]
     loader = DataLoader(
-        TrainingImages(data, phase.size, seed),
+        images,
         batch_sampler=order,
         num_workers=workers,
         prefetch_factor=8 if workers else None,
@@ -143,18 +211,18 @@ def _batches(
 
 
 def train(
-    model: CoDeNet,
+    model: nn.Module,
     stage: Stage,
-    data: Dataset,
+    images: Callable[[Phase], TorchDataset[tuple[Tensor, Tensor]]],
+    loss_of: Loss,
     out: Path,
     name: str,
-    seed: int = 0,
     report: Report | None = None,
     workers: int = 1,
     every: int = 50,
     save_every_s: float = 120.0,
-) -> CoDeNet:
-    """Train in place and return the model. State goes to `out/name.*`; a second call resumes or returns at once.
+) -> None:
+    """Train in place. State goes to `out/name.*`; a second call resumes, or returns at once if all is done.
 
     Files: name.safetensors (parameters and buffers), name.state.pt (optimizer, step), name.log.jsonl (progress).
     """
@@ -176,23 +244,18 @@ def train(
             torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         net = nn.parallel.DistributedDataParallel(model)
     model.train()
-    at, seen, images = 0, 0, 0
+    at, seen, shown = 0, 0, 0
     since, saved = time.monotonic(), time.monotonic()
-    parts = {"loss": 0.0, "heatmap": 0.0, "box": 0.0}
+    total, parts, reported = 0.0, dict[str, float](), 0
     for phase in stage.phases:
         count = phase.images // phase.batch
         first = max(0, step - at)
-        batches = _batches(data, phase, first, count, seen, seed, workers) if first < count else iter(())
+        batches = _batches(images(phase), phase, first, count, seen, workers) if first < count else iter(())
         for pixels, target in batches:
             rate = schedule(stage, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            loss, pieces = detection_loss(
-                net(pixels_to_input(pixels.to(device))),
-                target.to(device),
-                model.config.size_unit,
-                cast(Literal["giou", "l1"], stage.box_loss),
-            )
+            loss, pieces = loss_of(net(pixels_to_input(pixels.to(device))), target.to(device))
             if not torch.isfinite(loss):
                 raise TrainingError(f"train: loss is {float(loss)} at step {step}. Lower lr ({stage.lr}) and resume.")
             optimizer.zero_grad(set_to_none=True)
@@ -200,13 +263,16 @@ def train(
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
             step += 1
-            images += phase.batch
-            for key, value in {"loss": float(loss.detach()), **pieces}.items():
-                parts[key] += value / every
+            shown += phase.batch
+            reported += 1
+            total += float(loss.detach())
+            for key, value in pieces.items():
+                parts[key] = parts.get(key, 0.0) + value
             if step % every == 0:
                 now = time.monotonic()
-                line = Progress(step, stage.steps, phase.size, **parts, lr=rate, images_per_s=images / (now - since))
-                parts, since, images = dict.fromkeys(parts, 0.0), now, 0
+                mean = {k: v / reported for k, v in parts.items()}
+                line = Progress(step, stage.steps, phase.size, total / reported, mean, rate, shown / (now - since))
+                total, parts, reported, since, shown = 0.0, {}, 0, now, 0
                 if rank == 0:
                     with (out / f"{name}.log.jsonl").open("a") as log:
                         log.write(json.dumps(asdict(line)) + "\n")
@@ -219,7 +285,7 @@ def train(
         seen += phase.images
     if rank == 0:
         _save(model, optimizer, out, name, step)
-    return model.eval()
+    model.eval()
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str, step: int) -> None:

@@ -9,6 +9,7 @@ It measures detection and geometry. It does not measure generalization to photog
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,8 +84,8 @@ def _background(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.I
 
 def _deform(parts: list[Part], rng: Rng) -> list[Part]:
     """Bend, shear, stretch and rotate: the geometry that a deformable convolution is for."""
-    bend, phase, freq = rng.uniform(-0.22, 0.22), rng.uniform(0, 6.3), rng.uniform(0.5, 1.2)
-    shear, stretch, angle = rng.uniform(-0.4, 0.4), np.exp(rng.uniform(-0.35, 0.35)), rng.uniform(-1.3, 1.3)
+    bend, phase, freq = rng.uniform(-0.18, 0.18), rng.uniform(0, 6.3), rng.uniform(0.5, 1.2)
+    shear, stretch, angle = rng.uniform(-0.3, 0.3), np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(-1.0, 1.0)
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.array([[c, -s], [s, c]]) @ np.array([[stretch, shear], [0, 1 / stretch]])
     flip = np.array([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
@@ -96,29 +97,40 @@ def _deform(parts: list[Part], rng: Rng) -> list[Part]:
     return out
 
 
-def _paint(parts: list[Part], extent: float, rng: Rng, photos: tuple[Image.Image, ...]) -> Image.Image:
-    """RGBA patch just as large as the shape, whose longer side is `extent` pixels."""
+def _colour(label: int, rng: Rng) -> tuple[int, int, int]:
+    """A colour that says something of the class, as with real objects, but does not give it away."""
+    hue = 360 * label / len(CLASSES) + rng.normal(0, 20) if label >= 0 and rng.random() < 0.6 else rng.uniform(0, 360)
+    r, g, b = hsv_to_rgb((hue % 360) / 360, rng.uniform(0.35, 1.0), rng.uniform(0.35, 1.0))
+    return round(r * 255), round(g * 255), round(b * 255)
+
+
+def _paint(
+    label: int, parts: list[Part], extent: float, rng: Rng, photos: tuple[Image.Image, ...]
+) -> Image.Image:
+    """RGBA patch just as large as the shape, whose longer side is `extent` pixels; label -1 has no colour of its own."""
     everything = np.concatenate([p.points for p in parts if p.kind != "hole"])
     low, span = everything.min(0), np.ptp(everything, axis=0)
     scale = extent / span.max()
     w, h = (np.maximum(np.ceil(span * scale), 4)).astype(int)
     big = (int(w) * 2, int(h) * 2)  # drawn at twice the size: anti-aliasing
+    rim = int(big[0] * rng.uniform(0.02, 0.05)) if rng.random() < 0.6 else 0
     masks = {kind: Image.new("L", big) for kind in ("body", "accent")}
     draws = {kind: ImageDraw.Draw(mask) for kind, mask in masks.items()}
     for points, kind in parts:
         xy = ((points - low) * (2 * scale)).ravel().tolist()
         draws["body"].polygon(xy, fill=0 if kind == "hole" else 255)
         draws["accent"].polygon(xy, fill=255 if kind == "accent" else 0)
+        if rim:
+            draws["accent"].line(xy + xy[:2], fill=255, width=rim)
     small = (int(w), int(h))
     body, accent = (masks[k].resize(small, Image.Resampling.BOX) for k in ("body", "accent"))
-    first, second = rng.uniform(20, 235, 3), rng.uniform(20, 235, 3)
-    fill = Image.new("RGB", small, tuple(int(v) for v in first))
+    fill = Image.new("RGB", small, _colour(label, rng))
     if rng.random() < 0.5:  # a photograph as texture: colour alone must not give the object away
         texture = _background(rng, photos, 48).resize(small, Image.Resampling.BILINEAR)
-        fill = Image.blend(fill, texture, rng.uniform(0.3, 0.75))
+        fill = Image.blend(fill, texture, rng.uniform(0.2, 0.6))
     shade = Image.linear_gradient("L").rotate(90 * int(rng.integers(4))).resize(small)
     fill = Image.blend(fill, Image.merge("RGB", (shade,) * 3), rng.uniform(0.0, 0.3))
-    fill.paste(tuple(int(v) for v in second), (0, 0), accent)
+    fill.paste(_colour(-1, rng), (0, 0), accent)
     fill.putalpha(body)
     return fill
 
@@ -135,18 +147,22 @@ class Scenes:
     """`count` images of `size` pixels square, drawn from (split, seed, index).
 
     Up to six objects an image, longer side 14 to 55 % of the image, up to 40 % of the smaller box covered.
-    Boxes are those of the whole object, also where another one covers part of it.
+    Boxes are those of the whole object, also where another one covers part of it. `reference` makes the image a
+    window of a larger scene: objects as large, and as many on an area, as in a scene of that side.
     """
 
     classes: tuple[str, ...] = CLASSES
 
-    def __init__(self, split: str = "train", count: int = 1000, size: int = 256, seed: int = 0) -> None:
+    def __init__(
+        self, split: str = "train", count: int = 1000, size: int = 256, seed: int = 0, reference: int | None = None
+    ) -> None:
         if split not in STREAMS:
             raise ValueError(f"scenes: split is {split!r}, expected one of {', '.join(STREAMS)}")
         if count < 1 or size < 32:
             raise ValueError(f"scenes: count={count}, size={size}, expected count >= 1 and size >= 32")
         self.split, self.count, self.size, self.seed = split, count, size, seed
         self.photos = photographs(split)
+        self.reference = reference or size
 
     def __len__(self) -> int:
         return self.count
@@ -162,11 +178,13 @@ class Scenes:
         canvas = _background(rng, self.photos, self.size)
         boxes: list[Floats] = []
         labels: list[int] = []
-        for k in range(int(rng.integers(0, 3)) + int(rng.integers(1, 7))):
+        share = (self.size / self.reference) ** 2
+        for k in range(max(1, round((int(rng.integers(0, 3)) + int(rng.integers(1, 7))) * share))):
             label = -1 if k == 0 and rng.random() < 0.6 else int(rng.integers(len(CLASSES)))
             parts = blob(rng) if label < 0 else SHAPES[CLASSES[label]](rng)
-            extent = self.size * float(np.exp(rng.uniform(np.log(0.14), np.log(0.55))))
-            patch = _paint(_deform(parts, rng), extent, rng, self.photos)
+            extent = self.reference * float(np.exp(rng.uniform(np.log(0.14), np.log(0.55))))
+            extent = min(extent, 0.9 * self.size)
+            patch = _paint(label, _deform(parts, rng), extent, rng, self.photos)
             place = self._place(patch, boxes, rng)
             if place is None or len(labels) == 6:
                 continue
@@ -184,6 +202,17 @@ class Scenes:
             image_id=index,
             path=None,
         )
+
+    def crop(self, index: int) -> tuple[Bytes, int]:
+        """One object that fills 40 to 95 % of the image, and its label: for training a classifier."""
+        rng = np.random.default_rng([STREAMS[self.split], self.seed, index, 1])
+        canvas = _background(rng, self.photos, self.size)
+        label = int(rng.integers(len(CLASSES)))
+        extent = self.size * rng.uniform(0.4, 0.95)
+        patch = _paint(label, _deform(SHAPES[CLASSES[label]](rng), rng), extent, rng, self.photos)
+        at = tuple(int(rng.integers(max(1, free + 1))) for free in (self.size - patch.width, self.size - patch.height))
+        canvas.paste(patch, at, patch)
+        return self._develop(canvas, rng), label
 
     def _place(self, patch: Image.Image, boxes: list[Floats], rng: Rng) -> tuple[int, int] | None:
         free_x, free_y = self.size - patch.width, self.size - patch.height
