@@ -116,7 +116,7 @@ struct Header {
 // `count` integers from consecutive words. Cycles: 4 * count.
 template <class C>
 void read_integers(const typename Types<C>::Word *memory, int address, int count, int *values) {
-  typename Types<C>::Word word = typename Types<C>::Word();
+  typename Types<C>::Word word = Types<C>::Memory::zero();
   unsigned value = 0;
 Byte:
   for (int i = 0; i < 4 * count; ++i) {

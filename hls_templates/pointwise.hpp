@@ -50,7 +50,7 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
   const bool halves = step.pointwise == kInt8;
   const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
   const long long total = static_cast<long long>(pixels) * tiles;
-  typename Types<C>::Accs acc = typename Types<C>::Accs();
+  typename Types<C>::Accs acc = zeros<typename Types<C>::Accs>();
   int tile = 0, word = 0, group = 0;
   bool low = false;  // the second pass of an int8 weight
 MultiplyAccumulate:

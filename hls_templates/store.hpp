@@ -16,7 +16,7 @@ Word:
   for (int i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
     const typename Types<C>::Acts acts = in.read();
-    typename Types<C>::Word bytes = typename Types<C>::Word();
+    typename Types<C>::Word bytes = Types<C>::Memory::zero();
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL

@@ -17,6 +17,19 @@ struct Pack {
   const T &operator[](int i) const { return data[i]; }
 };
 
+// All zero. (The default constructor of ap_int leaves its bits as they were.)
+template <class T>
+T zeros() {
+  #pragma HLS INLINE
+  T pack;
+Lane:
+  for (int lane = 0; lane < int(sizeof(pack.data) / sizeof(pack.data[0])); ++lane) {
+    #pragma HLS UNROLL
+    pack.data[lane] = 0;
+  }
+  return pack;
+}
+
 template <class C>
 struct Types {
   static const int kLanes = C::kLanes;

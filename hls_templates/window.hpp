@@ -50,7 +50,7 @@ typename Types<C>::Acts sample(const Ring<C> &ring, const Place &at, int dy, int
   #pragma HLS INLINE
   const int y = at.y + dy, x = at.x + dx;
   inside = y >= 0 && y < at.height && x >= 0 && x < at.width;
-  typename Types<C>::Acts word = typename Types<C>::Acts();
+  typename Types<C>::Acts word = zeros<typename Types<C>::Acts>();
   if (inside) word = ring.slot[Ring<C>::wrap(at.slot + dy)][x * groups + group];
   return word;
 }
@@ -85,7 +85,7 @@ Narrow:
 template <class C>
 typename Types<C>::Acts max_pool(const Ring<C> &ring, const Place &at, int kernel, int groups, int group) {
   #pragma HLS INLINE
-  typename Types<C>::Acts best = typename Types<C>::Acts();
+  typename Types<C>::Acts best = zeros<typename Types<C>::Acts>();
   bool found = false;
 Tap:
   for (int tap = 0; tap < 9; ++tap) {
@@ -110,7 +110,7 @@ typename Types<C>::Acts gather_packed(const Ring<C> &ring, const Place &at, int 
   static const int kPixels = 1 << C::kPackLog2;
   static const int kChannels = C::kLanes / kPixels;
   static_assert(kChannels >= 1, "kPackLog2: a word cannot hold more pixels than it has lanes");
-  typename Types<C>::Acts word = typename Types<C>::Acts();
+  typename Types<C>::Acts word = zeros<typename Types<C>::Acts>();
 Pixel:
   for (int pixel = 0; pixel < kPixels; ++pixel) {
     #pragma HLS UNROLL

@@ -22,6 +22,10 @@ template <int kBytes>
 struct MemoryWord {
   typedef ap_uint<8 * kBytes> type;
 
+  static type zero() {
+    #pragma HLS INLINE
+    return type(0);
+  }
   static unsigned byte(const type &word, int index) {
     #pragma HLS INLINE
     return word.range(8 * index + 7, 8 * index).to_uint();

@@ -47,6 +47,10 @@ struct MemoryWord {
     uint8_t bytes[kBytes];
   };
 
+  static type zero() {
+    const type none = {};
+    return none;
+  }
   static unsigned byte(const type &word, int index) { return word.bytes[index]; }
   static void set_byte(type &word, int index, unsigned value) { word.bytes[index] = uint8_t(value); }
 };

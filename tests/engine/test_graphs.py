@@ -1,0 +1,167 @@
+"""Whole networks on the engine: lanes, fusion, tiles, types and compilers never change a bit."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codesign.csim import Simulator
+from codesign.ir import Graph, IntType, evaluate
+from codesign.ops import Concat, MaxPool, Shuffle, Slice, Upsample
+from codesign.plan import plan
+from tests.engine.engines import LANES, assert_equal, engine, generic, simulate
+from tests.models import CONFIG_A, I8, U8, Builder, random_codenet_graph, random_feeds
+
+WIDE = {"widths": (24, 36, 40, 48, 70), "repeats": (2, 3, 1), "decoder": (33, 20, 16), "head": 17}
+NETWORKS = {
+    "stride4": lambda: random_codenet_graph(seed=1, size=64),
+    "maxpool": lambda: random_codenet_graph(seed=2, size=64, stem="maxpool", max_offset=3),
+    "wide": lambda: random_codenet_graph(seed=3, size=(32, 96), max_offset=8, **WIDE),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    graph = NETWORKS[request.param]()
+    feeds = random_feeds(graph, batch=2)
+    return graph, feeds, evaluate(graph, feeds)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_network_on_every_number_of_lanes(network, lanes):
+    graph, feeds, wanted = network
+    assert_equal(simulate(graph, feeds, lanes), wanted)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+def test_exact_types_equal_native_types(network, lanes):
+    graph, feeds, wanted = network
+    first = {name: array[:1] for name, array in feeds.items()}
+    assert_equal(simulate(graph, first, lanes, "ap"), {name: array[:1] for name, array in wanted.items()})
+
+
+@pytest.mark.parametrize("kind", ["native", "ap"])
+def test_another_compiler(network, kind):
+    if shutil.which("clang++") is None:
+        pytest.skip("clang++ is not installed")
+    graph, feeds, wanted = network
+    assert_equal(simulate(graph, feeds, 4, kind, "clang++"), wanted)
+
+
+def test_under_sanitizers(network):
+    graph, feeds, wanted = network
+    assert_equal(simulate(graph, feeds, 4, "sanitize"), wanted)
+
+
+@pytest.mark.parametrize("lanes", [2, 16])
+def test_engine_built_for_the_model_alone(network, lanes):
+    """The constants that the planner computes are enough, with native and with exact types."""
+    graph, feeds, wanted = network
+    planned = plan(graph, lanes)
+    for kind in ("native", "ap"):
+        assert_equal(Simulator(engine(planned.config, kind), planned.program).run(feeds), wanted)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_every_stored_tensor_is_the_graph_s(network, fuse):
+    """What lies in memory after each step, node by node; unfused, that is every value."""
+    graph, feeds, _ = network
+    planned = plan(graph, config=generic(8), fuse=fuse, keep=True)
+    names = list(planned.program.tensors)
+    got = Simulator(engine(planned.config), planned.program).run(feeds, keep=names)
+    wanted = evaluate(graph, feeds, keep=names)
+    assert_equal(got, {name: wanted[name] for name in got})
+    if not fuse:
+        assert {n.name for n in graph.nodes if type(n.op).__name__ == "Requant"} <= set(names)
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 7, 30])
+def test_weight_tiles_never_change_a_bit(network, tiles):
+    """The same engine, its weights brought in ever smaller parts."""
+    graph, feeds, wanted = network
+    config = generic(16)
+    least = max(len(s.load) * 0 + s.pointwise_in * (2 if s.pointwise == "int8" else 1)
+                for s in plan(graph, config=config).program.steps)  # fmt: skip
+    small = replace(config, weight_tiles=least + tiles - 1)
+    planned = plan(graph, config=small)
+    assert_equal(Simulator(engine(config), planned.program).run(feeds), wanted)
+
+
+def test_program_at_another_address(network):
+    graph, feeds, wanted = network
+    planned = plan(graph, config=generic(8), base=1000)
+    assert planned.program.base == 1000 and planned.program.arena[0] > 1000
+    assert_equal(Simulator(engine(planned.config), planned.program).run(feeds), wanted)
+
+
+def random_graph(seed: int, size: int) -> Graph:
+    """Any operators in any order, on maps small enough for hypothesis."""
+    rng = np.random.default_rng(seed)
+    b = Builder(seed)
+    shape = tuple(int(v) for v in (*rng.integers(1, 9, 2), rng.integers(1, 24)))
+    b.input("x0", shape, I8 if rng.random() < 0.5 else U8)
+    live = ["x0"]
+
+    def pick(signed: bool | None = None) -> str:
+        fitting = [n for n in live if signed in (None, b.types[n].elem.signed)]
+        return str(rng.choice(fitting[-4:]))
+
+    for i in range(size):
+        name, x = f"n{i}", pick()
+        h, w, c = b.types[x].shape
+        out = I8 if rng.random() < 0.3 else U8
+        bits = I8 if rng.random() < 0.3 else IntType(4)
+        stride = int(rng.integers(1, 3))
+        match int(rng.integers(0, 10)):
+            case 0 | 1:
+                made = b.conv(name, x, int(rng.integers(1, 24)), bits=bits, out=out)
+            case 2:
+                made = b.conv(name, x, int(rng.integers(1, 9)), 3, int(rng.integers(1, 5)), bits=bits, out=out)
+            case 3:
+                made = b.dwconv(name, x, stride, bits=bits, out=out)
+            case 4:
+                made = b.deform(name, x, int(rng.integers(1, 9)), stride, out=out)
+            case 5:
+                made = b.add(name, MaxPool((3, 3), (stride, stride), (1, 1, 1, 1)), x)
+            case 6 if max(h, w) <= 8 and c <= 40:
+                made = b.add(name, Upsample(2), x)
+            case 7:
+                groups = next(g for g in (3, 2, 1) if c % g == 0)
+                made = b.add(name, Shuffle(groups), x)
+            case 8:
+                start = int(rng.integers(0, c))
+                made = b.add(name, Slice(start, int(rng.integers(start + 1, c + 1))), x)
+            case _:
+                same = [n for n in live if b.types[n].shape[:2] == (h, w)
+                        and b.types[n].elem.signed == b.types[x].elem.signed]  # fmt: skip
+                made = b.add(name, Concat(), x, str(rng.choice(same)))
+        if b.types[made].shape[2] <= 64:
+            live.append(made)
+    return b.graph(tuple(dict.fromkeys(live[-3:])))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from(LANES), st.booleans(), st.booleans())
+def test_random_graphs(seed, size, lanes, fuse, exact):
+    graph = random_graph(seed, size)
+    kind = "ap" if exact and lanes in (1, 4, 16) else "native"
+    if len(set(graph.outputs)) < len(graph.outputs):
+        return
+    feeds = random_feeds(graph, batch=2)
+    wanted = evaluate(graph, feeds, reference=True)
+    got = simulate(graph, feeds, lanes, kind, config=generic(lanes), fuse=fuse)
+    assert_equal(got, wanted)
+
+
+@pytest.mark.slow
+def test_config_a_at_full_size():
+    """0.28 GMAC a frame, on the engine that the planner computes for it."""
+    graph = random_codenet_graph(seed=1, size=256, **CONFIG_A)
+    feeds = random_feeds(graph)
+    planned = plan(graph)
+    wanted = evaluate(graph, feeds)
+    assert_equal(Simulator(engine(planned.config), planned.program).run(feeds), wanted)
+    assert_equal(Simulator(engine(planned.config, "ap"), planned.program).run(feeds), wanted)
