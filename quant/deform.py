@@ -56,13 +56,19 @@ class _Clamp(torch.autograd.Function):
         return grad.masked_fill(away, 0.0), None, None
 
 
+def clamp(d: Tensor, low: float, high: float) -> Tensor:
+    """Clamp that lets gradients pass from outside when they lead back inside."""
+    inside: Tensor = _Clamp.apply(d, low, high)  # type: ignore[no-untyped-call]
+    return inside
+
+
 def round_clamp(d: Tensor, low: float, high: float) -> Tensor:
     """Clamp, then round half to even (the order is immaterial: bounds are integers).
 
     Gradient: straight-through the rounding; outside the bounds only what leads back inside. With a plain clamp a
     stage whose offsets once fell below zero stays an expensive 1x1 convolution for the rest of the training.
     """
-    inside: Tensor = _Clamp.apply(d, low, high)  # type: ignore[no-untyped-call]
+    inside = clamp(d, low, high)
     return inside + (inside.detach().round() - inside.detach())
 
 
@@ -225,7 +231,7 @@ class DeformConv2d(nn.Module):
             "bounded": (-float(self.bound), float(self.bound)),
             "square": (0.0, float(self.bound)),
         }[self.offsets]
-        return round_clamp(raw, low, high) if self.sampling == "rounded" else _Clamp.apply(raw, low, high)  # type: ignore[no-any-return, no-untyped-call]
+        return round_clamp(raw, low, high) if self.sampling == "rounded" else clamp(raw, low, high)
 
     def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         return self.sample(x, self.limit(raw), self.weight)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quant.deform import clamp
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -81,7 +83,7 @@ def giou_loss(size: Tensor, shift: Tensor, box: Tensor, weight: Tensor) -> Tenso
     wanted = box.permute(0, 2, 3, 1)[cells]
 
     def corners(v: Tensor) -> tuple[Tensor, Tensor]:
-        half = v[:, :2].clamp(min=0.1) / 2
+        half = clamp(v[:, :2], 0.1, torch.inf) / 2  # a size below zero must find its way back
         return v[:, 2:] - half, v[:, 2:] + half
 
     (p1, p2), (t1, t2) = corners(predicted), corners(wanted)

@@ -95,14 +95,16 @@ def test_square_integer_gradients_of_input_and_weight_are_exact():
     assert torch.autograd.gradcheck(lambda a, b: square_depthwise(a, d, b, 1, 3), (x, w))
 
 
-def test_offset_gradient_is_the_central_difference():
+def test_offset_gradient_is_the_central_difference_within_the_bound():
     torch.manual_seed(3)
     x, w = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 3, 3)
-    d = torch.randint(1, 3, (1, 1, 9, 9)).float().requires_grad_()
+    d = torch.randint(0, 4, (1, 1, 9, 9)).float().requires_grad_()
     g = torch.randn(1, 4, 9, 9)
     square_depthwise(x, d, w, 1, 3).backward(g)
     with torch.no_grad():
-        up, down = square_depthwise(x, d + 1, w, 1, 4), square_depthwise(x, d - 1, w, 1, 4)
+        up = square_depthwise(x, (d + 1).clamp(max=3), w, 1, 3)
+        down = square_depthwise(x, (d - 1).clamp(min=0), w, 1, 3)
+    # Sums of 36 float products in another order.
     torch.testing.assert_close(d.grad, ((up - down) * g).sum(1, keepdim=True) / 2, atol=1e-4, rtol=1e-5)
 
 
@@ -113,10 +115,12 @@ def test_rounding_is_half_to_even_and_clamped(values, bound):
     assert torch.equal(round_clamp(d, 0, bound), torch.from_numpy(np.rint(d.numpy())).clamp(0, bound))
 
 
-def test_rounding_passes_gradients_inside_the_bound_only():
+@pytest.mark.parametrize(("sign", "expected"), [(1, [0, 1, 1, 1]), (-1, [-1, -1, -1, 0])])
+def test_outside_the_bound_only_gradients_that_lead_back_pass(sign, expected):
+    """A plain clamp would freeze offsets below zero for ever: the stage would stay a 1x1 convolution."""
     d = torch.tensor([-1.0, 0.4, 3.6, 9.0], requires_grad=True)
-    round_clamp(d, 0, 7).sum().backward()
-    assert d.grad.tolist() == [0, 1, 1, 0]
+    (sign * round_clamp(d, 0, 7)).sum().backward()
+    assert d.grad.tolist() == expected
 
 
 def test_negative_offsets_are_clamped_to_zero_in_training_and_evaluation():

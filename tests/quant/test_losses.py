@@ -17,8 +17,8 @@ def test_the_peak_is_at_the_cell_of_the_centre():
 
 
 def test_fractional_centres_are_relative_to_each_cell():
-    t = one([[8, 12, 26, 36]])  # centre (17, 24) px = cell (4.25, 6)
-    assert t.box[2, 6, 4] == 0.25 and t.box[2, 6, 5] == -0.75
+    t = one([[4, 12, 46, 36]])  # centre (25, 24) px = cell (6.25, 6)
+    assert t.box[2, 6, 6] == 0.25 and t.box[2, 6, 7] == -0.75
 
 
 def test_a_small_object_owns_the_cells_it_shares_with_a_large_one():
@@ -50,7 +50,8 @@ def test_losses_vanish_at_the_truth_and_only_there():
 def test_both_box_losses_reach_every_head():
     t = torch.from_numpy(one([[8, 12, 26, 36]]).stacked())[None]
     for kind in ("giou", "l1"):
-        heads = [torch.zeros(1, n, 16, 16, requires_grad=True) for n in (2, 2, 2)]
+        # Sizes of 4.8 cells: neither box holds the other, where GIoU would not pull at the centre.
+        heads = [torch.full((1, 2, 16, 16), v, requires_grad=True) for v in (0.0, 0.3, 0.0)]
         loss, parts = detection_loss(tuple(heads), t, 16.0, kind)
         loss.backward()
         assert all(h.grad.abs().sum() > 0 for h in heads) and parts["box"] > 0
