@@ -117,7 +117,9 @@ class _SquareDepthwise(torch.autograd.Function):
             if gx is not None:
                 gx.index_add_(0, index, gt)
             if gd is not None and step:
-                slope = rows.index_select(0, base + above * step).sub_(rows.index_select(0, base + below * step))
+                slope = rows.index_select(0, base + above * step).sub_(
+                    rows.index_select(0, base + below * step)
+                )
                 gd.add_(slope.mul_(gt).sum(1), alpha=0.5)
         if gx is not None:
             gx = gx.view(n, hp, wp, c)[:, margin : margin + h, margin : margin + wd].permute(0, 3, 1, 2)
@@ -142,7 +144,9 @@ def square_depthwise(x: Tensor, d: Tensor, weight: Tensor, stride: int, bound: i
 
 def square_offsets(d: Tensor) -> Tensor:
     """Offsets of the ONNX DeformConv that equals the square window: (N,1,H,W) -> (N,18,H,W), row before column."""
-    template = torch.tensor([v for tap in TAPS for v in tap], dtype=d.dtype, device=d.device).view(1, 18, 1, 1)
+    template = torch.tensor([v for tap in TAPS for v in tap], dtype=d.dtype, device=d.device).view(
+        1, 18, 1, 1
+    )
     return (d - 1) * template
 
 

@@ -23,7 +23,9 @@ def detector_meta(config: ModelConfig, classes: Sequence[str]) -> dict[str, str]
     return {META: json.dumps(meta)}
 
 
-def torch_runner(model: nn.Module, config: ModelConfig, classes: Sequence[str], rung: str = "torch") -> Runner:
+def torch_runner(
+    model: nn.Module, config: ModelConfig, classes: Sequence[str], rung: str = "torch"
+) -> Runner:
     """Runs `model` (in evaluation mode) on input codes. Its maps are floats, so every output's scale is 1."""
     detector = Detector.from_meta(detector_meta(config, classes), {"hm": 1.0, "wh": 1.0, "reg": 1.0})
     device = next(model.parameters()).device
@@ -33,7 +35,9 @@ def torch_runner(model: nn.Module, config: ModelConfig, classes: Sequence[str], 
         x = torch.from_numpy(np.ascontiguousarray(codes)).to(device).permute(0, 3, 1, 2).float() / 128
         outputs = model(x.contiguous(memory_format=torch.channels_last))
         plain = (o.value if hasattr(o, "set") else o for o in outputs)
-        return {n: o.permute(0, 2, 3, 1).cpu().numpy() for n, o in zip(("hm", "wh", "reg"), plain, strict=True)}
+        return {
+            n: o.permute(0, 2, 3, 1).cpu().numpy() for n, o in zip(("hm", "wh", "reg"), plain, strict=True)
+        }
 
     height, width = config.size
     return Runner(rung, height, width, detector, run)

@@ -35,7 +35,9 @@ class Targets:
         return np.concatenate([self.heat, self.box, self.weight[None], self.centre[None]])
 
 
-def targets(boxes: Floats, labels: npt.NDArray[np.int64], classes: int, height: int, width: int, stride: int) -> Targets:
+def targets(
+    boxes: Floats, labels: npt.NDArray[np.int64], classes: int, height: int, width: int, stride: int
+) -> Targets:
     """Training targets of one image. boxes (k,4) x1 y1 x2 y2 in image pixels; height and width of the grid."""
     heat = np.zeros((classes, height, width), np.float32)
     box = np.zeros((4, height, width), np.float32)

@@ -161,7 +161,9 @@ def mac_count(config: ModelConfig) -> int:
         total += out.shape[-2] * out.shape[-1] * weight.numel()
 
     model = build(config).eval()
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d)]
+    hooks = [
+        m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d)
+    ]
     with torch.no_grad():
         model(torch.zeros(1, 3, *config.size))
     for hook in hooks:

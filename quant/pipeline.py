@@ -49,7 +49,9 @@ Say = Callable[[str], None]
 def configuration(recipe: Recipe, classes: int) -> ModelConfig:
     """The network of a recipe. Raises TrainingError for an unknown model or option."""
     if recipe.model not in ZOO:
-        raise TrainingError(f"model {recipe.model!r}: unknown, expected one of {', '.join(ZOO)}. Correct the recipe.")
+        raise TrainingError(
+            f"model {recipe.model!r}: unknown, expected one of {', '.join(ZOO)}. Correct the recipe."
+        )
     try:
         return replace(model_config(recipe.model, classes), **recipe.options)
     except TypeError as error:
@@ -73,7 +75,9 @@ def opened(out: Path) -> Recipe:
         data = {k.removesuffix("_stage"): v for k, v in data.items()}
         return parse_recipe(data, str(path))
     except FileNotFoundError:
-        raise TrainingError(f"{out}: holds no run, expected {RECIPE} in it. Run `codesign train` first.") from None
+        raise TrainingError(
+            f"{out}: holds no run, expected {RECIPE} in it. Run `codesign train` first."
+        ) from None
     except (ValueError, KeyError, AttributeError) as error:
         raise TrainingError(f"{path}: damaged ({error}). Train again into another folder.") from None
 
@@ -95,7 +99,9 @@ def float_model(recipe: Recipe, out: Path) -> tuple[CoDeNet, Dataset]:
     return model.eval(), data
 
 
-def train_float(recipe: Recipe, out: Path, report: Report | None = None, say: Say | None = None) -> dict[str, Any]:
+def train_float(
+    recipe: Recipe, out: Path, report: Report | None = None, say: Say | None = None
+) -> dict[str, Any]:
     """Train (or go on training) the float network of a recipe in `out`. Returns the run's figures."""
     data = load(recipe.data)
     begin(recipe, out)
@@ -105,7 +111,9 @@ def train_float(recipe: Recipe, out: Path, report: Report | None = None, say: Sa
     if pretrain.phases and not (out / "float.state.pt").is_file():
         crops = lambda phase: TrainingCrops(data, phase, recipe.seed)  # noqa: E731
         train(Classifier(model), pretrain, crops, classification_loss, out, "pretrain", report)
-    train(model, stage, images_of(recipe, data, recipe.seed), detector_loss(model, stage), out, "float", report)
+    train(
+        model, stage, images_of(recipe, data, recipe.seed), detector_loss(model, stage), out, "float", report
+    )
     return measured(recipe, out, "float", model, data.classes, say)
 
 

@@ -1,6 +1,7 @@
-"""From a run's folder to what is shipped: the model file, its card, its curves, and a sheet of its data.
+"""The last step of a run: model.onnx, measured as integers, with its card and pictures.
 
-The card travels twice: beside the model as json, and inside it as metadata `codesign.card`.
+Beside MODEL.onnx: MODEL.json (the card, also inside the file under codesign.card), MODEL.md (the same for people),
+MODEL.curves.png (loss over the run) and MODEL.samples.png (held-out images with what the integer network finds).
 """
 
 from __future__ import annotations
@@ -15,97 +16,194 @@ import numpy as np
 import onnx
 import torch
 from PIL import Image
-from torch import Tensor
 
 from codesign.decode import Detections
-from codesign.draw import draw, sheet
-from codesign.images import to_codes
-from codesign.rungs import integer_runner
+from codesign.draw import draw
+from codesign.images import letterbox, to_codes
+from codesign.rungs import Runner, integer_runner
 from quant.data.specs import load
-from quant.data.types import Dataset, letterboxed
+from quant.data.types import Dataset
 from quant.evaluate import detector_meta
-from quant.export import export_onnx
+from quant.export import ExportError, export_onnx
+from quant.models import mac_count
 from quant.pipeline import FIGURES, accuracy, configuration, quantized_model
 from quant.recipe import Recipe
 
-CARD = "codesign.card"
-COMPARED = 8  # held-out pictures on which torch and onnxruntime are compared before anything is written
-SHOWN = 12  # pictures of the sheet
+CARD = "codesign.card"  # key of the card in the file's metadata
+CHECKED = 8  # held-out images that torch and onnxruntime are compared on
+SHEET = (6, 4)  # columns and rows of the sample sheet
 
 
-def export_run(recipe: Recipe, run: Path, target: Path, say: Callable[[str], object]) -> dict[str, Any]:
-    """Write `target` and, beside it, its card (.json), curves (-curves.png) and samples (-samples.png).
+def export_run(
+    recipe: Recipe, run: Path, target: Path, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Export the quantized network of a run, measure the file on the held-out data, write card and pictures.
 
-    The file is compared with torch bit for bit, then its integers are measured on the held-out data: that is the
-    accuracy which is published. Returns the card. Raises TrainingError, ExportError, DataError.
+    Returns the card. Raises ExportError or TrainingError; then `target` is as it was.
     """
+    say = say or (lambda _: None)
     twin, data = quantized_model(recipe, run)
     config = configuration(recipe, len(data.classes))
     held_out = load(recipe.held_out)
     meta = detector_meta(config, data.classes)
-    say(f"Exporting, and comparing with torch on {min(COMPARED, len(held_out))} pictures")
+    say(f"comparing torch and onnxruntime on {CHECKED} images")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.stem}.{os.getpid()}.onnx")
+    draft = target.with_name(f".{target.stem}.draft.onnx")
     try:
-        report = export_onnx(twin.cpu(), draft, config.size, meta, samples=_samples(held_out, config.size))
-        say(f"Measuring the integers on {recipe.held_out}")
-        figures = json.loads((run / FIGURES).read_text()) if (run / FIGURES).is_file() else {}
+        report = export_onnx(twin, draft, config.size, meta, samples=_inputs(held_out, config.size))
+        say(f"measuring the integer network on {recipe.held_out}")
+        runner = integer_runner(draft)
+        figures = json.loads((run / FIGURES).read_text())
         card = {
-            "name": target.stem,
-            "model": recipe.model,
-            "input": list(config.size),
+            "name": recipe.model,
+            "commands": [
+                f"codesign train {recipe.model} -o RUN",
+                "codesign quantize RUN",
+                f"codesign export RUN -o {target.name}",
+            ],
             "classes": list(data.classes),
+            "size": list(config.size),
+            "parameters": figures["parameters"],
+            "macs": mac_count(config),
+            "preset": recipe.preset,
             "data": recipe.data,
             "held_out": recipe.held_out,
             "seed": recipe.seed,
-            "preset": recipe.preset,
-            **figures,
-            "integer": accuracy(integer_runner(draft), recipe),
-            "export": {"compared": report.compared, "different": report.different},
-            "recipe": recipe.to_dict(),
+            "images": {stage: sum(p.images for p in s.phases) for stage, s in _stages(recipe)},
+            "training": _training(run),
+            **{k: figures[k] for k in ("float", "ptq", "fake-quant") if k in figures},
+            "integer": accuracy(runner, recipe),
+            "export": {
+                "compared": report.compared,
+                "different": report.different,
+                "largest_accumulator": report.largest_accumulator,
+            },
         }
         model = onnx.load(draft)
-        onnx.helper.set_model_props(
-            model, {p.key: p.value for p in model.metadata_props} | {CARD: json.dumps(card)}
-        )
+        onnx.helper.set_model_props(model, {**_props(model), CARD: json.dumps(card)})
         draft.write_bytes(model.SerializeToString())
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
-    target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
-    say("Drawing curves and samples")
-    curves(run, target.with_name(f"{target.stem}-curves.png"), figures)
-    _sheet(held_out, target.with_name(f"{target.stem}-samples.png"))
+    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    target.with_suffix(".md").write_text(card_text(card, target.stem))
+    _curves(run).savefig(target.with_suffix(".curves.png"), dpi=80)
+    sheet(runner, held_out).save(target.with_suffix(".samples.png"), optimize=True)
     return card
 
 
-def _samples(held_out: Dataset, size: tuple[int, int]) -> Tensor:
-    images = [letterboxed(held_out[i], *size).image for i in range(min(COMPARED, len(held_out)))]
-    return torch.from_numpy(to_codes(np.stack(images)).copy()).permute(0, 3, 1, 2).float() / 128
+def _stages(recipe: Recipe) -> list[tuple[str, Any]]:
+    return [("pretrain", recipe.pretrain_stage), ("float", recipe.float_stage), ("qat", recipe.qat_stage)]
 
 
-def _sheet(held_out: Dataset, path: Path) -> None:
-    """Held-out pictures with what is to be found on them."""
-    shown = []
-    for i in range(min(SHOWN, len(held_out))):
-        sample = held_out[i]
-        truth = Detections(sample.boxes, sample.labels, np.ones(len(sample.labels), np.float32))
-        shown.append(draw(sample.image, truth, held_out.classes, with_scores=False))
-    Image.fromarray(sheet(shown, height=320)).save(path, optimize=True)
+def _props(model: onnx.ModelProto) -> dict[str, str]:
+    return {p.key: p.value for p in model.metadata_props}
 
 
-def curves(run: Path, path: Path, figures: dict[str, Any]) -> None:
-    """Loss of every stage of a run over its steps, and the accuracies measured after them."""
+def _inputs(data: Dataset, size: tuple[int, int]) -> torch.Tensor:
+    codes = [to_codes(letterbox(data[i].image, *size)[0]) for i in range(min(CHECKED, len(data)))]
+    return torch.from_numpy(np.stack(codes)).permute(0, 3, 1, 2).float() / 128
+
+
+def _log(run: Path, stage: str) -> list[dict[str, Any]]:
+    path = run / f"{stage}.log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """Where and how long: the device's kind, and hours of the three stages from their logs."""
+    hours = {}
+    for stage in ("pretrain", "float", "qat"):
+        lines = _log(run, stage)
+        steps = np.diff([0, *(entry["step"] for entry in lines)])
+        seconds = sum(n * e["batch"] / e["images_per_s"] for n, e in zip(steps, lines, strict=True))
+        hours[stage] = round(float(seconds) / 3600, 2)
+    device = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} thread"
+    )
+    return {"device": device, "hours": hours}
+
+
+def card_text(card: dict[str, Any], stem: str) -> str:
+    """The card as Markdown."""
+    rows = [
+        ("float", "float parent, torch"),
+        ("ptq", "calibrated and bias-corrected, not trained, torch"),
+        ("fake-quant", "trained with quantization, torch"),
+        ("integer", "integers, what the hardware computes"),
+    ]
+    table = "\n".join(
+        f"| {title} | {card[key]['ap50']:.3f} | {card[key]['ap50_voc07']:.3f} | {card[key]['coco_ap']:.3f} |"
+        for key, title in rows
+        if key in card
+    )
+    hours, images, export = card["training"]["hours"], card["images"], card["export"]
+    commands = "\n".join(f"    {c}" for c in card["commands"])
+    width, height = card["size"][1], card["size"][0]
+    return f"""# {card["name"]}
+
+{width}x{height} input, {card["parameters"]:,} parameters, {card["macs"] / 1e9:.3f} GMAC, preset {card["preset"]}.
+Classes: {", ".join(card["classes"])}.
+
+| network | AP50 | AP50 (VOC07) | COCO AP |
+|---|---|---|---|
+{table}
+
+Measured on `{card["held_out"]}`, one pass, no flip averaging. `scenes` is a synthetic set: it measures detection and
+geometry, not generalization to photographs of real objects.
+
+Trained on `{card["data"]}` with seed {card["seed"]}: {images["pretrain"]:,} single objects,
+{images["float"]:,} images in float and {images["qat"]:,} with quantization;
+{hours["pretrain"]}, {hours["float"]} and {hours["qat"]} hours on {card["training"]["device"]}.
+At export {export["different"]} of {export["compared"]:,} output values differed between torch and onnxruntime.
+The recipe is `quant/recipes/{card["name"]}.toml`; the same commands train it again:
+
+{commands}
+
+![held-out samples with what the integer network finds]({stem}.samples.png)
+
+![loss]({stem}.curves.png)
+"""
+
+
+def _curves(run: Path) -> Any:
+    """Loss of each stage over the images seen."""
     from matplotlib.figure import Figure
 
-    stages = [s for s in ("pretrain", "float", "qat") if (run / f"{s}.log.jsonl").is_file()]
-    page = Figure(figsize=(4.2 * max(1, len(stages)), 3.2), layout="constrained")
-    axes = page.subplots(1, max(1, len(stages)), squeeze=False)[0]
-    for axis, stage in zip(axes, stages, strict=False):
-        lines = [json.loads(line) for line in (run / f"{stage}.log.jsonl").read_text().splitlines()]
-        axis.plot([p["step"] for p in lines], [p["loss"] for p in lines], linewidth=1)
-        measured = figures.get({"float": "float", "qat": "fake-quant"}.get(stage, ""), {})
-        after = f", AP50 {measured['ap50']:.3f} after it" if "ap50" in measured else ""
-        axis.set(title=f"{stage}{after}", xlabel="step", ylabel="loss")
-        axis.grid(alpha=0.3)
-    page.savefig(path, dpi=120)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    stages = [s for s in ("pretrain", "float", "qat") if _log(run, s)]
+    if not stages:
+        raise ExportError(f"{run}: holds no training log, expected float.log.jsonl. Train again.")
+    for axes, stage in zip(np.atleast_1d(figure.subplots(1, len(stages))), stages, strict=True):
+        lines = _log(run, stage)
+        seen = np.cumsum(
+            [e["batch"] * n for e, n in zip(lines, np.diff([0, *(e["step"] for e in lines)]), strict=True)]
+        )
+        axes.plot(seen / 1000, [e["loss"] for e in lines], label="loss", linewidth=1)
+        for part in lines[0]["parts"]:
+            axes.plot(seen / 1000, [e["parts"][part] for e in lines], label=part, linewidth=1)
+        axes.set(
+            title=stage,
+            xlabel="thousand images",
+            ylim=(0, np.percentile([e["loss"] for e in lines], 98) * 1.05),
+        )
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def sheet(runner: Runner, data: Dataset, side: int = 200) -> Image.Image:
+    """Held-out images in a grid: above what is there, below what is found (scores from 0.3)."""
+    columns, rows = SHEET
+    canvas = Image.new("RGB", (columns * side, rows * side), "white")
+    for k in range(min(columns * rows // 2, len(data))):
+        sample = data[k]
+        truth = Detections(sample.boxes, sample.labels, np.ones(len(sample.labels), np.float32))
+        found = runner.detect(sample.image).above(0.3)
+        for line, boxes in enumerate((truth, found)):
+            picture = draw(sample.image, boxes, tuple(data.classes), 2 * side, with_scores=bool(line))
+            tile = Image.fromarray(picture).resize((side - 2, side - 2), Image.Resampling.LANCZOS)
+            canvas.paste(tile, (k % columns * side, (k // columns * 2 + line) * side))
+    return canvas.quantize(128)

@@ -102,7 +102,9 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
             names = {"size", "images", "batch", "window"}
             good = set(entry) <= names and {"size", "images"} <= set(entry)
             if not good or any(not isinstance(v, int) or v < (n != "window") for n, v in entry.items()):
-                problems.append(f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch, window")
+                problems.append(
+                    f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch, window"
+                )
             elif entry["size"] % 32:
                 problems.append(f"{key}.phases[{k}].size is {entry['size']}, expected a multiple of 32")
             else:

@@ -44,6 +44,7 @@ class Progress:
     step: int
     steps: int
     size: int
+    batch: int
     loss: float
     parts: dict[str, float]
     lr: float
@@ -194,7 +195,12 @@ def world() -> tuple[int, int]:
 
 
 def _batches(
-    images: TorchDataset[tuple[Tensor, Tensor]], phase: Phase, first: int, steps: int, offset: int, workers: int
+    images: TorchDataset[tuple[Tensor, Tensor]],
+    phase: Phase,
+    first: int,
+    steps: int,
+    offset: int,
+    workers: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches `first`.. of a phase; `offset` images of the run came before the phase."""
     rank, processes = world()
@@ -229,7 +235,9 @@ def train(
     rank, processes = world()
     bad = [p.batch for p in stage.phases if p.batch % processes]
     if bad:
-        raise TrainingError(f"train: batch {bad[0]} does not divide among {processes} processes. Change either.")
+        raise TrainingError(
+            f"train: batch {bad[0]} does not divide among {processes} processes. Change either."
+        )
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if processes > 1 else 0)
     device = device if torch.cuda.is_available() else torch.device("cpu")
@@ -257,7 +265,9 @@ def train(
                 group["lr"] = rate * group["factor"]
             loss, pieces = loss_of(net(pixels_to_input(pixels.to(device))), target.to(device))
             if not torch.isfinite(loss):
-                raise TrainingError(f"train: loss is {float(loss)} at step {step}. Lower lr ({stage.lr}) and resume.")
+                raise TrainingError(
+                    f"train: loss is {float(loss)} at step {step}. Lower lr ({stage.lr}) and resume."
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -271,7 +281,10 @@ def train(
             if step % every == 0:
                 now = time.monotonic()
                 mean = {k: v / reported for k, v in parts.items()}
-                line = Progress(step, stage.steps, phase.size, total / reported, mean, rate, shown / (now - since))
+                speed = shown / (now - since)
+                line = Progress(
+                    step, stage.steps, phase.size, phase.batch, total / reported, mean, rate, speed
+                )
                 total, parts, reported, since, shown = 0.0, {}, 0, now, 0
                 if rank == 0:
                     with (out / f"{name}.log.jsonl").open("a") as log:
@@ -308,7 +321,9 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name:
     except CodesignError:
         raise
     except Exception as error:
-        raise TrainingError(f"{state}: cannot be resumed ({error}). Delete it, or name another output folder.") from None
+        raise TrainingError(
+            f"{state}: cannot be resumed ({error}). Delete it, or name another output folder."
+        ) from None
     return int(saved["step"])
 
 

@@ -42,4 +42,3 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
         labels=sample.labels[keep],
         difficult=sample.difficult[keep],
     )
-

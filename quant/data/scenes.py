@@ -99,7 +99,11 @@ def _deform(parts: list[Part], rng: Rng) -> list[Part]:
 
 def _colour(label: int, rng: Rng) -> tuple[int, int, int]:
     """A colour that says something of the class, as with real objects, but does not give it away."""
-    hue = 360 * label / len(CLASSES) + rng.normal(0, 20) if label >= 0 and rng.random() < 0.6 else rng.uniform(0, 360)
+    hue = (
+        360 * label / len(CLASSES) + rng.normal(0, 20)
+        if label >= 0 and rng.random() < 0.6
+        else rng.uniform(0, 360)
+    )
     r, g, b = hsv_to_rgb((hue % 360) / 360, rng.uniform(0.35, 1.0), rng.uniform(0.35, 1.0))
     return round(r * 255), round(g * 255), round(b * 255)
 
@@ -107,7 +111,7 @@ def _colour(label: int, rng: Rng) -> tuple[int, int, int]:
 def _paint(
     label: int, parts: list[Part], extent: float, rng: Rng, photos: tuple[Image.Image, ...]
 ) -> Image.Image:
-    """RGBA patch just as large as the shape, whose longer side is `extent` pixels; label -1 has no colour of its own."""
+    """RGBA patch just as large as the shape, longer side `extent` pixels. Label -1 has no colour of its own."""
     everything = np.concatenate([p.points for p in parts if p.kind != "hole"])
     low, span = everything.min(0), np.ptp(everything, axis=0)
     scale = extent / span.max()
@@ -154,7 +158,12 @@ class Scenes:
     classes: tuple[str, ...] = CLASSES
 
     def __init__(
-        self, split: str = "train", count: int = 1000, size: int = 256, seed: int = 0, reference: int | None = None
+        self,
+        split: str = "train",
+        count: int = 1000,
+        size: int = 256,
+        seed: int = 0,
+        reference: int | None = None,
     ) -> None:
         if split not in STREAMS:
             raise ValueError(f"scenes: split is {split!r}, expected one of {', '.join(STREAMS)}")
@@ -210,7 +219,10 @@ class Scenes:
         label = int(rng.integers(len(CLASSES)))
         extent = self.size * rng.uniform(0.4, 0.95)
         patch = _paint(label, _deform(SHAPES[CLASSES[label]](rng), rng), extent, rng, self.photos)
-        at = tuple(int(rng.integers(max(1, free + 1))) for free in (self.size - patch.width, self.size - patch.height))
+        at = tuple(
+            int(rng.integers(max(1, free + 1)))
+            for free in (self.size - patch.width, self.size - patch.height)
+        )
         canvas.paste(patch, at, patch)
         return self._develop(canvas, rng), label
 
