@@ -77,7 +77,8 @@ def export(
 ) -> None:
     """Write a quantized network as model.onnx, which stock onnxruntime runs bit-exactly, with its card."""
     needs_torch("export")
-    from quant.pipeline import export_run, opened
+    from quant.pipeline import opened
+    from quant.publish import export_run
 
     recipe = opened(run)
     target = output or run / "model.onnx"

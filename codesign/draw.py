@@ -28,7 +28,13 @@ def colour(label: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw(image: Pixels, found: Detections, classes: tuple[str, ...], least_side: int = 640) -> Pixels:
+def draw(
+    image: Pixels,
+    found: Detections,
+    classes: tuple[str, ...],
+    least_side: int = 640,
+    with_scores: bool = True,
+) -> Pixels:
     """The picture (H, W, 3) with its detections; small ones are enlarged so that labels can be read.
 
     Low scores are drawn first, so that the best label stays on top.
@@ -49,15 +55,8 @@ def draw(image: Pixels, found: Detections, classes: tuple[str, ...], least_side:
         pen.rectangle((x1, y1, x2, y2), fill=(*paint, 28))
         pen.rounded_rectangle((x1, y1, x2, y2), radius=line * 1.5, outline=(*paint, 255), width=line)
     for i in reversed(range(len(found))):
-        name = classes[int(found.labels[i])]
-        _label(
-            pen,
-            found.boxes[i] * zoom,
-            f"{name} {found.scores[i]:.2f}",
-            colour(int(found.labels[i])),
-            font,
-            size,
-        )
+        text = classes[int(found.labels[i])] + (f" {found.scores[i]:.2f}" if with_scores else "")
+        _label(pen, found.boxes[i] * zoom, text, colour(int(found.labels[i])), font, size)
     return np.array(canvas, np.uint8)
 
 
