@@ -266,7 +266,7 @@ def train(
             loss, pieces = loss_of(net(pixels_to_input(pixels.to(device))), target.to(device))
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"train: loss is {float(loss)} at step {step}. Lower lr ({stage.lr}) and resume."
+                    f"train: loss is {loss.item()} at step {step}. Lower lr ({stage.lr}) and resume."
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -83,7 +83,9 @@ def test_bilinear_gradients_are_exact(offsets, groups):
     torch.manual_seed(1)
     op = DeformConv2d(3, 3, groups=groups, offsets=offsets, sampling="bilinear", bound=2).double()
     x = torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True)
-    raw = (torch.rand(1, op.offset_channels, 4, 5, dtype=torch.float64) + 0.25).requires_grad_()  # off the kinks
+    raw = (
+        torch.rand(1, op.offset_channels, 4, 5, dtype=torch.float64) + 0.25
+    ).requires_grad_()  # off the kinks
     assert torch.autograd.gradcheck(lambda a, b, c: op.sample(a, op.limit(b), c), (x, raw, op.weight))
 
 

@@ -1,0 +1,55 @@
+"""Recipes: what ships parses, what is wrong is said at once."""
+
+import pytest
+
+from quant.recipe import RECIPES, RecipeError, load_recipe, parse_recipe
+
+GOOD = {
+    "model": "codenet-tiny",
+    "data": "scenes:split=train",
+    "held_out": "scenes:split=test",
+    "float": {"lr": 1e-3, "phases": [{"size": 64, "images": 64}]},
+    "qat": {"lr": 1e-4, "phases": [{"size": 64, "images": 64, "batch": 8, "window": 96}]},
+}
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml")))
+def test_shipped_recipes_parse_and_round_trip(name):
+    recipe = load_recipe(name)
+    again = parse_recipe({k.removesuffix("_stage"): v for k, v in recipe.to_dict().items()}, name)
+    assert again == recipe and recipe.float_stage.steps > 0
+
+
+def test_pretraining_may_be_left_out():
+    assert parse_recipe(GOOD, "x").pretrain_stage.phases == ()
+
+
+def test_all_problems_are_named_at_once():
+    bad = {
+        **GOOD,
+        "model_name": 1,
+        "float": {"lr": -1, "phases": [{"size": 65, "images": 64}], "speed": 2},
+        "qat": {"lr": 1, "phases": [{"size": 64, "images": 0}], "box_loss": "l2"},
+    }
+    del bad["data"]
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(bad, "my.toml")
+    assert str(error.value) == (
+        "my.toml: float.speed is unknown; float.phases[0].size is 65, expected a multiple of 32; "
+        "float.phases is empty; float.lr is -1, expected a positive number; qat.phases[0] is "
+        "{'size': 64, 'images': 0}, expected whole numbers size, images, batch, window; qat.phases is empty; "
+        "qat.box_loss is 'l2', expected giou or l1; model_name is unknown; data is missing. Correct the recipe."
+    )
+
+
+def test_unknown_recipe_and_unreadable_file(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"^codenet-z: no such recipe, expected one of codenet-a, codenet-tiny, or"
+    ):
+        load_recipe("codenet-z")
+    path = tmp_path / "r.toml"
+    with pytest.raises(RecipeError, match="r.toml: No such file or directory, expected a recipe"):
+        load_recipe(str(path))
+    path.write_text("model = ")
+    with pytest.raises(RecipeError, match="r.toml: not TOML"):
+        load_recipe(str(path))
