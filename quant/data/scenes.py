@@ -85,7 +85,7 @@ def _background(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.I
 def _deform(parts: list[Part], rng: Rng) -> list[Part]:
     """Bend, shear, stretch and rotate: the geometry that a deformable convolution is for."""
     bend, phase, freq = rng.uniform(-0.18, 0.18), rng.uniform(0, 6.3), rng.uniform(0.5, 1.2)
-    shear, stretch, angle = rng.uniform(-0.3, 0.3), np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(-1.0, 1.0)
+    shear, stretch, angle = rng.uniform(-0.3, 0.3), np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(-0.9, 0.9)
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.array([[c, -s], [s, c]]) @ np.array([[stretch, shear], [0, 1 / stretch]])
     flip = np.array([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
@@ -97,14 +97,17 @@ def _deform(parts: list[Part], rng: Rng) -> list[Part]:
     return out
 
 
-def _colour(label: int, rng: Rng) -> tuple[int, int, int]:
-    """A colour that says something of the class, as with real objects, but does not give it away."""
-    hue = (
-        360 * label / len(CLASSES) + rng.normal(0, 20)
-        if label >= 0 and rng.random() < 0.6
-        else rng.uniform(0, 360)
-    )
-    r, g, b = hsv_to_rgb((hue % 360) / 360, rng.uniform(0.35, 1.0), rng.uniform(0.35, 1.0))
+def _colour(label: int, part: int, rng: Rng) -> tuple[int, int, int]:
+    """Colour of a part (0 body, 1 accent). Classes have typical hues, as most real objects have, and exceptions.
+
+    Bodies are 30 degrees of hue apart with a standard deviation of 18, so that neighbours overlap; one object in
+    seven, and every distractor, has any colour.
+    """
+    if label >= 0 and rng.random() < 6 / 7:
+        hue = 360 * label / len(CLASSES) + 110 * part + rng.normal(0, 18)
+    else:
+        hue = rng.uniform(0, 360)
+    r, g, b = hsv_to_rgb((hue % 360) / 360, rng.uniform(0.4, 1.0), rng.uniform(0.4, 1.0))
     return round(r * 255), round(g * 255), round(b * 255)
 
 
@@ -128,13 +131,13 @@ def _paint(
             draws["accent"].line(xy + xy[:2], fill=255, width=rim)
     small = (int(w), int(h))
     body, accent = (masks[k].resize(small, Image.Resampling.BOX) for k in ("body", "accent"))
-    fill = Image.new("RGB", small, _colour(label, rng))
+    fill = Image.new("RGB", small, _colour(label, 0, rng))
     if rng.random() < 0.5:  # a photograph as texture: colour alone must not give the object away
         texture = _background(rng, photos, 48).resize(small, Image.Resampling.BILINEAR)
-        fill = Image.blend(fill, texture, rng.uniform(0.2, 0.6))
+        fill = Image.blend(fill, texture, rng.uniform(0.15, 0.5))
     shade = Image.linear_gradient("L").rotate(90 * int(rng.integers(4))).resize(small)
     fill = Image.blend(fill, Image.merge("RGB", (shade,) * 3), rng.uniform(0.0, 0.3))
-    fill.paste(_colour(-1, rng), (0, 0), accent)
+    fill.paste(_colour(label, 1, rng), (0, 0), accent)
     fill.putalpha(body)
     return fill
 
@@ -150,7 +153,7 @@ def _overlap(a: Floats, b: Floats) -> float:
 class Scenes:
     """`count` images of `size` pixels square, drawn from (split, seed, index).
 
-    Up to six objects an image, longer side 14 to 55 % of the image, up to 40 % of the smaller box covered.
+    Up to six objects an image, longer side 16 to 55 % of the image, up to 35 % of the smaller box covered.
     Boxes are those of the whole object, also where another one covers part of it. `reference` makes the image a
     window of a larger scene: objects as large, and as many on an area, as in a scene of that side.
     """
@@ -191,7 +194,7 @@ class Scenes:
         for k in range(max(1, round((int(rng.integers(0, 3)) + int(rng.integers(1, 7))) * share))):
             label = -1 if k == 0 and rng.random() < 0.6 else int(rng.integers(len(CLASSES)))
             parts = blob(rng) if label < 0 else SHAPES[CLASSES[label]](rng)
-            extent = self.reference * float(np.exp(rng.uniform(np.log(0.14), np.log(0.55))))
+            extent = self.reference * float(np.exp(rng.uniform(np.log(0.16), np.log(0.55))))
             extent = min(extent, 0.9 * self.size)
             patch = _paint(label, _deform(parts, rng), extent, rng, self.photos)
             place = self._place(patch, boxes, rng)
@@ -233,7 +236,7 @@ class Scenes:
         for _ in range(8):
             x, y = int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
             box = np.array([x, y, x + patch.width, y + patch.height], np.float32)
-            if all(_overlap(box, other) <= 0.4 for other in boxes):
+            if all(_overlap(box, other) <= 0.35 for other in boxes):
                 return x, y
         return None
 

@@ -31,7 +31,7 @@ def test_boxes_are_inside_and_of_the_stated_sizes():
         seen |= set(sample.labels.tolist())
         for x1, y1, x2, y2 in sample.boxes:
             assert 0 <= x1 < x2 <= 128 and 0 <= y1 < y2 <= 128
-            assert 0.13 * 128 <= max(x2 - x1, y2 - y1) <= 0.56 * 128
+            assert 0.15 * 128 <= max(x2 - x1, y2 - y1) <= 0.56 * 128
     assert seen == set(range(12))
 
 
