@@ -26,7 +26,7 @@ def conv(site: Site) -> Value:
     x = site.act(0)
     weight = _weight(site)
     cout, cin, kh, kw = weight.codes.shape
-    group, channels = int(site.attrs.get("group", 1)), x.shape[2]
+    group, channels = site.whole("group", 1), x.shape[2]
     depthwise = group == channels == cout and cin == 1 and group > 1
     if group != 1 and not depthwise:
         site.note(
@@ -45,7 +45,7 @@ def conv(site: Site) -> Value:
 def square_deform_conv(site: Site) -> Value:
     """codesign::SquareDeformConv(x, w, d[, b]): d is rounded and clipped to 0..max_offset by the node itself."""
     x = site.act(0)
-    bound = int(site.attrs.get("max_offset", -1))
+    bound = site.whole("max_offset", -1)
     if bound > MAX_OFFSET or bound < 1:
         raise _beyond(bound)
     raw = site.input(2)
@@ -71,8 +71,10 @@ def deform_conv(site: Site) -> Value:
         )
     if site.input(4) is not None:
         raise Refused("has a mask", "Use deformable convolution without modulation.")
-    if int(site.attrs.get("offset_group", 1)) != 1:
-        raise Refused(f"has {site.attrs['offset_group']} offset groups, expected 1", "Share one offset map.")
+    if site.whole("offset_group", 1) != 1:
+        raise Refused(
+            f"has {site.whole('offset_group', 1)} offset groups, expected 1", "Share one offset map."
+        )
     q = offsets.of
     if q.lo < 0:
         raise Refused(
@@ -93,7 +95,7 @@ def _beyond(bound: int) -> Refused:
 def _deform(site: Site, x: Act, d: Act, bound: int, bias: int) -> Value:
     weight = _weight(site)
     cout, cin, kh, kw = weight.codes.shape
-    group = int(site.attrs.get("group", 1))
+    group = site.whole("group", 1)
     _, stride, pads = _window(site, weight, strides=(1, 2))
     if (kh, kw) != (3, 3) or pads != (1, 1, 1, 1):
         site.note(
@@ -140,14 +142,14 @@ def _window(
     site: Site, weight: Codes, strides: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
     kh, kw = weight.codes.shape[2:]
-    if [*site.attrs.get("kernel_shape", (kh, kw))] != [kh, kw]:
+    if site.wholes("kernel_shape", (kh, kw)) != (kh, kw):
         site.note(f"kernel_shape is not the weight's {kh}x{kw}", INCONSISTENT)
-    if any(d != 1 for d in site.attrs.get("dilations", (1, 1))):
+    if (dilations := site.wholes("dilations", (1, 1))) != (1, 1):
         site.note(
-            f"has dilations {list(site.attrs['dilations'])}, expected 1",
+            f"has dilations {list(dilations)}, expected 1",
             "Use a square deformable convolution, or no dilation.",
         )
-    sy, sx = site.attrs.get("strides", (1, 1))
+    sy, sx = site.wholes("strides", (1, 1))
     if sy != sx or sy not in strides:
         allowed = ", ".join(map(str, strides[:-1])) + f" or {strides[-1]}"
         site.note(f"has strides {sy},{sx}, expected {allowed} on both axes", "Use such a stride.")
@@ -160,7 +162,7 @@ def pads_of(site: Site, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
     if auto not in ("NOTSET", "VALID"):
         site.note(f"has auto_pad {auto}, expected explicit pads", "Export with explicit padding.")
         return 0, 0, 0, 0
-    pads = (0, 0, 0, 0) if auto == "VALID" else tuple(site.attrs.get("pads", (0, 0, 0, 0)))
+    pads = (0, 0, 0, 0) if auto == "VALID" else site.wholes("pads", (0, 0, 0, 0))
     top, left, bottom, right = pads
     most = kernel[0] // 2
     if min(pads) < 0 or max(pads) > most:

@@ -31,8 +31,9 @@ def fold(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> tuple[
             return (Const(numpy_helper.to_array(attribute.t)),)
         if attribute is not None and attribute.name.startswith("value_"):
             floats = attribute.name.startswith("value_float")
-            array = np.array(onnx.helper.get_attribute_value(attribute), np.float32 if floats else np.int64)
-            return (Const(array),)
+            numbers = onnx.helper.get_attribute_value(attribute)
+            if attribute.type in (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS) or not floats:
+                return (Const(np.array(numbers, np.float32 if floats else np.int64)),)
         raise Refused("holds neither a tensor nor numbers", "Export constants as tensors.")
     feeds = dict(zip([n for n in node.input if n], [value.array for value in known], strict=True))
     infos = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in feeds]

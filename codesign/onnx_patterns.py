@@ -28,18 +28,16 @@ def same(site: Site) -> Value:
 
 def maxpool(site: Site) -> Value:
     act = site.act()
-    kernel = tuple(site.attrs.get("kernel_shape", ()))
-    sy, sx = site.attrs.get("strides", (1, 1))
+    kernel = site.wholes("kernel_shape", (), 2)
+    sy, sx = site.wholes("strides", (1, 1))
     if kernel != (3, 3):
         raise Refused(f"has the kernel {list(kernel)}, expected 3x3", "Use a 3x3 max-pool.")
     if sy != sx or sy not in (1, 2):
         site.note(f"has strides {sy},{sx}, expected 1 or 2 on both axes", "Use such a stride.")
-    if site.attrs.get("ceil_mode", 0):
+    if site.whole("ceil_mode", 0):
         site.note("has ceil_mode 1, expected 0", "Use ceil_mode=False.")
-    if any(d != 1 for d in site.attrs.get("dilations", (1, 1))):
-        site.note(
-            f"has dilations {list(site.attrs['dilations'])}, expected 1", "Use a max-pool without dilation."
-        )
+    if (dilations := site.wholes("dilations", (1, 1))) != (1, 1):
+        site.note(f"has dilations {list(dilations)}, expected 1", "Use a max-pool without dilation.")
     pads = conv_pads(site, (3, 3))
     site.check()
     return site.view(MaxPool((3, 3), (sy, sx), pads), act)
@@ -87,8 +85,8 @@ def resize(site: Site) -> Value:
 
 def concat(site: Site) -> Value:
     acts = [site.act(i) for i in range(len(site.inputs))]
-    if int(site.attrs.get("axis", 1)) not in (1, -3):
-        raise Refused(f"joins axis {site.attrs['axis']}, expected 1 (channels)", "Join channels.")
+    if site.whole("axis", 1) not in (1, -3):
+        raise Refused(f"joins axis {site.whole('axis', 1)}, expected 1 (channels)", "Join channels.")
     if len({a.scale for a in acts}) > 1:
         shown = ", ".join(f"2^{int(np.log2(a.scale))}" for a in acts)
         raise Refused(
@@ -108,8 +106,8 @@ def concat(site: Site) -> Value:
 
 def split(site: Site) -> tuple[Value, ...]:
     act = site.act()
-    if int(site.attrs.get("axis", 0)) not in (1, -3):
-        raise Refused(f"splits axis {site.attrs.get('axis', 0)}, expected 1 (channels)", "Split channels.")
+    if site.whole("axis", 0) not in (1, -3):
+        raise Refused(f"splits axis {site.whole('axis', 0)}, expected 1 (channels)", "Split channels.")
     channels, parts = act.shape[2], len(site.node.output)
     sizes = site.ints(1)
     if sizes is None:
@@ -142,9 +140,7 @@ def slice_(site: Site) -> Value:
         size = sizes.get(axis % 4, 1)
         a, b, _ = slice(start, stop).indices(size)
         if step != 1:
-            raise Refused(
-                f"takes every {step}th element, expected a step of 1", "Take neighbouring channels."
-            )
+            raise Refused(f"has step {step}, expected 1", "Take neighbouring channels.")
         if axis % 4 == 1:
             bounds = (a, b)
         elif axis % 4 == 0 or (a, b) != (0, size):
@@ -189,7 +185,7 @@ def _reshaped(site: Site, value: Codes) -> Codes:
 def _resolved(site: Site, before: tuple[int, ...], dims: list[int]) -> tuple[int, ...]:
     """The per-image shape that Reshape's `dims` (with its 0 and -1) mean."""
     batch, total = site.importer.batch, prod(before)
-    keep_zero = bool(site.attrs.get("allowzero", 0))
+    keep_zero = bool(site.whole("allowzero", 0))
     if len(dims) < 2 or (dims[0] not in (-1, batch) and (dims[0] != 0 or keep_zero)):
         raise Refused(f"moves elements between images (to {dims})", "Keep the batch as the first axis.")
     rest = [before[i] if d == 0 and i < len(before) and not keep_zero else d for i, d in enumerate(dims[1:])]
@@ -202,7 +198,7 @@ def _resolved(site: Site, before: tuple[int, ...], dims: list[int]) -> tuple[int
 
 
 def transpose(site: Site) -> Value:
-    value, perm = site.input(0), [*site.attrs.get("perm", ())]
+    value, perm = site.input(0), list(site.wholes("perm", (), count=-1))
     if isinstance(value, Grouped):
         if perm in ([0, 2, 1, 3, 4], [0, 2, 1, 3]):
             return Grouped(value.of, value.groups, not value.swapped, site.where)
@@ -219,8 +215,7 @@ def shape(site: Site) -> Value:
         raise Refused("takes the shape of something that is no feature map", INCONSISTENT)
     h, w, c = value.shape
     dims = np.array([site.importer.batch or -1, c, h, w])  # -1 is what Reshape wants for an open batch
-    start, end = int(site.attrs.get("start", 0)), site.attrs.get("end")
-    return Const(dims[start : None if end is None else int(end)])
+    return Const(dims[site.whole("start", 0) : site.whole("end", 4)])
 
 
 def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:

@@ -43,7 +43,7 @@ def quant(site: Site) -> Value:
     if bits != float(width.reshape(-1)[0]) or not 1 <= bits <= 32:
         site.note(f"has {float(width.reshape(-1)[0]):g} bits, expected 1 to 32", "Use a whole bit width.")
     site.check()
-    signed, narrow = bool(site.attrs.get("signed", 1)), bool(site.attrs.get("narrow", 0))
+    signed, narrow = bool(site.whole("signed", 1)), bool(site.whole("narrow", 0))
     elem = IntType(bits, signed)
     lo, hi = elem.min + (narrow and signed), elem.max - (narrow and not signed)
     return _quantize(site, scale, elem, lo, hi)
@@ -201,7 +201,7 @@ def _along_axis(site: Site, scale: Floats) -> Floats:
     if not isinstance(array, (Const, Codes)):
         return scale
     shape = array.array.shape if isinstance(array, Const) else array.codes.shape
-    axis = int(site.attrs.get("axis", 1))
+    axis = site.whole("axis", 1)
     if scale.ndim != 1 or not -len(shape) <= axis < len(shape) or shape[axis] != scale.size:
         raise Refused(f"has scales of shape {list(scale.shape)} for a value {list(shape)}", INCONSISTENT)
     return scale.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
@@ -213,7 +213,7 @@ def _elem(array: npt.NDArray[Any]) -> IntType:
 
 def _output_elem(site: Site) -> IntType:
     names = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}  # TensorProto.DataType
-    return _named(names.get(int(site.attrs.get("output_dtype", 0)) or 2, "another type"))
+    return _named(names.get(site.whole("output_dtype", 0) or 2, "another type"))
 
 
 def _named(dtype: str) -> IntType:

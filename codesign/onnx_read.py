@@ -32,6 +32,7 @@ def load(source: str | PathLike[str] | onnx.ModelProto) -> tuple[str, onnx.Model
         where, model = str(source), _parse(Path(source))
     _check_format(where, model)
     _check_opset(where, model)
+    _check_text(where, model)
     if not model.graph.output:
         raise ModelError(f"{where}: its graph has no outputs, expected at least one. {AGAIN}")
     _check_finite(where, model)
@@ -97,6 +98,21 @@ def _check_opset(where: str, model: onnx.ModelProto) -> None:
         )
 
 
+def _check_text(where: str, model: onnx.ModelProto) -> None:
+    """protobuf hands out bytes where a name is no UTF-8."""
+    for node in model.graph.node:
+        names = [
+            node.name,
+            node.op_type,
+            node.domain,
+            *node.input,
+            *node.output,
+            *(a.name for a in node.attribute),
+        ]
+        if not all(isinstance(name, str) for name in names) or not node.output:
+            raise ModelError(f"{where}: names of nodes or tensors are damaged. {AGAIN}")
+
+
 def _check_finite(where: str, model: onnx.ModelProto) -> None:
     tensors = [(t.name, t) for t in model.graph.initializer]
     for node in model.graph.node:
@@ -104,13 +120,11 @@ def _check_finite(where: str, model: onnx.ModelProto) -> None:
             tensors += [(node.output[0], a.t) for a in node.attribute if a.name == "value"]
     bad = []
     for name, tensor in tensors:
-        if tensor.data_type not in FLOATS:
-            continue
         try:
             array = numpy_helper.to_array(tensor)
-        except Exception:  # the raw data and the shape disagree; onnx raises several kinds
+        except Exception:  # the data, its type and its shape disagree; onnx raises several kinds
             raise ModelError(f"{where}: tensor {name!r} does not hold what its shape says. {AGAIN}") from None
-        if not np.isfinite(array.astype(np.float64)).all():
+        if tensor.data_type in FLOATS and not np.isfinite(array.astype(np.float64)).all():
             bad.append(name)
     if bad:
         what = "1 tensor holds" if len(bad) == 1 else f"{len(bad)} tensors hold"

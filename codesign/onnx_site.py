@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class Site:
     def __init__(self, importer: Importer, node: onnx.NodeProto, inputs: list[Value | None]) -> None:
         self.importer, self.node, self.inputs = importer, node, inputs
         self.where = describe_node(node)
-        self.attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        self.attrs = {a.name: a for a in node.attribute}
         self.notes: list[Problem] = []
 
     def note(self, reason: str, remedy: str) -> None:
@@ -42,8 +42,27 @@ class Site:
         return self.inputs[i] if i < len(self.inputs) else None
 
     def text(self, name: str, default: str) -> str:
-        value = self.attrs.get(name, default)
-        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        """A text attribute."""
+        found = self.attrs.get(name)
+        return default if found is None else found.s.decode(errors="replace")
+
+    def whole(self, name: str, default: int) -> int:
+        """An integer attribute."""
+        found = self.attrs.get(name)
+        if found is None:
+            return default
+        if found.type != onnx.AttributeProto.INT:
+            raise Refused(f"its attribute {name!r} is not an integer", INCONSISTENT)
+        return int(found.i)
+
+    def wholes(self, name: str, default: Sequence[int], count: int | None = None) -> tuple[int, ...]:
+        """An attribute of several integers: `count` of them (as many as the default has), or any number if -1."""
+        found, count = self.attrs.get(name), len(default) if count is None else count
+        if found is None:
+            return tuple(default)
+        if found.type != onnx.AttributeProto.INTS or len(found.ints) != count >= 0:
+            raise Refused(f"its attribute {name!r} is not the integers it should be", INCONSISTENT)
+        return tuple(found.ints)
 
     def act(self, i: int = 0) -> Act:
         """Input i as an integer feature map; says what is missing when it is none."""

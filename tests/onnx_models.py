@@ -175,7 +175,7 @@ class _Writer:
             case MaxPool():
                 self.add("MaxPool", inputs, name, kernel_shape=op.kernel, strides=op.stride, pads=op.pads)
             case Upsample():
-                scales = self.const("up", [1, 1, 2, 2])
+                scales = self.const("upsample", [1, 1, 2, 2])
                 attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
                 self.add("Resize", [*inputs, "", scales], name, mode="nearest", **attrs)
             case Concat():
