@@ -107,6 +107,19 @@ class Graph:
             array.setflags(write=False)
         object.__setattr__(self, "consts", MappingProxyType(consts))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Read-only views do not pickle; a graph does, for use in other processes."""
+        fields = (
+            self.inputs,
+            self.nodes,
+            self.outputs,
+            self.consts,
+            self.const_types,
+            self.scales,
+            self.meta,
+        )
+        return Graph, tuple(dict(f) if isinstance(f, Mapping) else f for f in fields)
+
     def types(self) -> dict[str, TensorType]:
         """Type of every value. Raises TypeMismatch if the graph is ill-formed."""
         return dict(self._types)

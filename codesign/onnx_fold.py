@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -11,8 +13,8 @@ from codesign.onnx_site import INCONSISTENT
 from codesign.onnx_values import Const, Refused, Value
 
 FOLDED_BYTES = 64 << 20  # a parameter computed inside the file may have at most this size
-_NAMES = """Add Cast CastLike Concat Constant ConstantOfShape Div Expand Floor Gather Identity Mul Neg Pow Range
-    Reshape Shape Slice Squeeze Sub Tile Transpose Unsqueeze"""
+_NAMES = """Add Cast CastLike Concat Constant ConstantOfShape Div Expand Floor Gather Identity Mul Neg Pow
+    Reshape Shape Slice Squeeze Sub Transpose Unsqueeze"""
 FOLDABLE = frozenset(_NAMES.split())
 
 
@@ -35,6 +37,10 @@ def fold(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> tuple[
             if attribute.type in (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS) or not floats:
                 return (Const(np.array(numbers, np.float32 if floats else np.int64)),)
         raise Refused("holds neither a tensor nor numbers", "Export constants as tensors.")
+    if node.op_type in ("ConstantOfShape", "Expand") and known:
+        elements = prod(int(size) for size in known[-1].array.reshape(-1))
+        if elements > FOLDED_BYTES // 8:
+            raise Refused(f"computes a constant of {elements} elements", "Export the parameter itself.")
     feeds = dict(zip([n for n in node.input if n], [value.array for value in known], strict=True))
     infos = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in feeds]
     outs = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.output]
@@ -45,6 +51,4 @@ def fold(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> tuple[
     except Exception:  # the evaluator raises whatever its numpy code does
         raise Refused("cannot be computed from its constant inputs", INCONSISTENT) from None
     arrays = [np.asarray(result) for result in results]
-    if sum(array.nbytes for array in arrays) > FOLDED_BYTES:
-        raise Refused("computes a very large constant", "Export the parameter itself.")
     return tuple(Const(array, origin) for array in arrays)

@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 import re
 
 import numpy as np
@@ -61,6 +62,14 @@ def test_nothing_in_a_graph_can_be_changed():
     types = g.types()
     types.clear()
     assert g.types()
+
+
+def test_a_graph_travels_to_other_processes():
+    g = tiny(meta={"a": "b"})
+    back = pickle.loads(pickle.dumps(g))
+    assert str(back) == str(g)
+    feeds = random_feeds(g)
+    np.testing.assert_array_equal(evaluate(back, feeds)["up"], evaluate(g, feeds)["up"])
 
 
 def test_a_graph_keeps_its_own_copy_of_the_constants():

@@ -145,7 +145,24 @@ def open_batch_shape(model):
     node(model, "shuffle.a").input[1] = "wanted"
 
 
+def constants_as_nodes(model):
+    """Every parameter as a Constant node, as some exporters write them; single numbers as attributes."""
+    for t in reversed(model.graph.initializer):
+        array = numpy_helper.to_array(t)
+        name = "value_float" if array.dtype == np.float32 else "value_int"
+        values = {name: array.item()} if array.ndim == 0 and array.dtype != np.uint8 else {"value": t}
+        model.graph.node.insert(0, helper.make_node("Constant", [], [t.name], **values))
+    del model.graph.initializer[:]
+
+
 WAYS = {
+    "parameters as constant nodes": constants_as_nodes,
+    "a parameter computed from constants": both(
+        constant("all", np.array([4, 4, 1, 1])),
+        constant("one", np.ones(1, np.float32)),
+        before("pw.weight.q", "Mul", extra=("ones",)),
+        lambda m: m.graph.node.insert(0, helper.make_node("Expand", ["one", "all"], ["ones"], "ones")),
+    ),
     "split into equal parts": split([], num_outputs=2),
     "split by sizes": both(constant("sizes", np.array([4, 4])), split(["sizes"])),
     "half-pixel upsampling": attrs(

@@ -229,6 +229,11 @@ REFUSALS = {
     "half a shuffle": rewire("up", 0, "shuffle.b"),
     "batch moved": value("shuffle.split", [2, 4, 8, 8], np.int64),
     "computed shape": rewire("shuffle.a", 1, "image.q"),
+    "vast constant": both(
+        constant("vast", np.array([2**40, 2**20])),
+        lambda m: m.graph.node.insert(0, helper.make_node("ConstantOfShape", ["vast"], ["zeros"], "zeros")),
+        rewire("pw", 1, "zeros"),
+    ),
     # inputs
     "dynamic size": shape(1, 3, "H", "W"),
     "axes": shape(3, 16, 16),
