@@ -18,6 +18,7 @@ from rich.markup import escape
 from codesign.cli_common import (
     FAILED,
     Json,
+    fail,
     figure,
     needs_torch,
     note,
@@ -243,6 +244,10 @@ def demo(
     from codesign.shipped import samples
 
     paths = samples()
+    if not paths:
+        fail(
+            "codesign demo: no sample pictures in this installation. Use `codesign build` and `codesign detect`."
+        )
     pictures = read_all(paths)
     start = time.perf_counter()
     with working(f"Building {model} for {board}") as say:

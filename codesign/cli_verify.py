@@ -18,6 +18,7 @@ from codesign.cli_common import (
     FAILED,
     Json,
     err,
+    fail,
     note,
     print_json,
     table,
@@ -34,17 +35,22 @@ class Kind(str, Enum):
     sanitize = "sanitize"
 
 
+# `--images a.png b.png`: an option takes one value, so the others arrive as arguments.
+More = Annotated[
+    list[Path] | None, typer.Argument(metavar="IMAGE", help="More pictures.", show_default=False)
+]
+
+
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example:  codesign csim bundle --images photo.jpg -o maps")(csim)
+    app.command(epilog="Example:  codesign csim bundle --images a.jpg b.jpg -o maps")(csim)
     app.command(epilog="Example:  codesign verify bundle --json")(verify)
 
 
 @verb
 def csim(
     bundle: Annotated[Path, typer.Argument(help="A bundle directory that `codesign build` made.")],
-    images: Annotated[
-        list[Path], typer.Option("--images", "-i", help="A picture; may be given several times.")
-    ],
+    more: More = None,
+    images: Annotated[list[Path] | None, typer.Option("--images", "-i", help="Pictures of any size.")] = None,
     kind: Annotated[
         Kind, typer.Option(help="Types of the C++: native integers, or Xilinx's ap_int.")
     ] = Kind.native,
@@ -64,11 +70,14 @@ def csim(
     from codesign.rungs import csim_runner
 
     found = load(bundle)
-    pictures = read_all(images)
+    paths = [*(images or []), *(more or [])]
+    if not paths:
+        fail("codesign csim: no picture given, expected at least one. Add --images photo.jpg.")
+    pictures = read_all(paths)
     with working("Compiling the C++ (once for each design)"):
         runner = csim_runner(found, kind.value)
     records: list[dict[str, Any]] = []
-    for name, picture in zip(file_names(images), tracked(pictures, "Simulating"), strict=True):
+    for name, picture in zip(file_names(paths), tracked(pictures, "Simulating"), strict=True):
         start = time.perf_counter()
         maps = {k: np.ascontiguousarray(v) for k, v in runner.maps(picture).items()}
         seconds = time.perf_counter() - start
@@ -101,6 +110,7 @@ def csim(
 @verb
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle directory that `codesign build` made.")],
+    more: More = None,
     images: Annotated[
         list[Path] | None,
         typer.Option("--images", "-i", help="Pictures to compare on (else: shipped ones and noise)."),
@@ -116,7 +126,7 @@ def verify(
     from codesign.ladder import climb, failed
 
     found = load(bundle)
-    pictures = _pictures(images)
+    pictures = _pictures([*(images or []), *(more or [])])
     with working("Verifying") as say:
         rungs = climb(found, pictures, say)
     if as_json:
@@ -127,7 +137,7 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _pictures(images: Sequence[Path] | None) -> list[Any]:
+def _pictures(images: Sequence[Path]) -> list[Any]:
     from codesign.cli_detect import read_all
     from codesign.shipped import samples
 

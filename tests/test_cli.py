@@ -253,8 +253,11 @@ def test_csim_gives_equal_digests_with_both_kinds_of_types(
     assert native == digests("ap")
     maps = np.load(tmp_path / "native" / "noise.npz")
     assert maps["hm"].shape == (16, 24, 3)
-    table = run("csim", bundle, "-i", picture).out
-    assert native["hm"] in table
+    shown = run("csim", bundle, "--images", picture, picture)
+    assert shown.out.count(native["hm"]) == 2
+    assert run("csim", bundle).error() == (
+        "codesign csim: no picture given, expected at least one. Add --images photo.jpg."
+    )
 
 
 def test_verify_prints_the_ladder(run: Run, bundle: Path) -> None:
