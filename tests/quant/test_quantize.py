@@ -205,18 +205,35 @@ def test_all_scales_are_on_their_grid():
                 assert torch.equal(m.scale().flatten(), to_grid(m.log2_scale, m.mantissa).flatten())
 
 
+def channel_means(twin, x):
+    means = {}
+    hooks = [
+        m.register_forward_hook(lambda _m, _args, out, n=n: means.__setitem__(n, plain(out).mean((0, 2, 3))))
+        for n, m in weight_layers(twin).items()
+        if isinstance(m, QuantConv2d)
+    ]
+    outputs(twin, x)
+    for hook in hooks:
+        hook.remove()
+    return means
+
+
 def test_bias_correction_restores_the_means():
-    model = float_model()
-    for block in model.decoder:
-        nn.init.zeros_(block.offset.weight)
-    twin = quantize_model(model)
-    batches = [images(8, seed=k) for k in range(3)]
-    calibrate(twin, batches)
-    x = images(8, seed=9)
-    before = noise(twin, model, x)
-    moved = correct_bias(twin, batches)
-    assert set(moved) == {n for n, m in weight_layers(twin).items() if isinstance(m, QuantConv2d)}
-    assert noise(twin, model, x) < before
+    twin, x = quantize_model(float_model()), images(8)
+    calibrate(twin, [x])
+    twin.eval()
+    with quantization_disabled(twin):
+        target = channel_means(twin, x)
+
+    def error():
+        means = channel_means(twin, x)
+        return sum((means[n] - target[n]).square().sum().item() for n in target)
+
+    before = error()
+    moved = correct_bias(twin, [x])
+    assert set(moved) == set(target)
+    # Not zero: biases are rounded to their grid, which now and then turns a tie in a later layer.
+    assert error() < 0.01 * before
 
 
 def test_biases_fit_their_accumulators_where_a_channel_is_switched_off():
