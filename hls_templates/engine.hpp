@@ -61,10 +61,15 @@ void run_step(const Step &step, const Segment (&load_segments)[C::kMaxSegments],
 template <class C>
 int run_program(const typename Types<C>::Word *features, const typename Types<C>::Word *offsets,
                 const typename Types<C>::Word *program_port, typename Types<C>::Word *results, int program,
-                int memory_words, Parameters<C> &parameters) {
+                int memory_words) {
   static_assert(C::kMaxOffset >= 1, "kMaxOffset must be at least 1: an ordinary 3x3 window reaches 1");
   static_assert(C::kRingRows >= 2 * C::kMaxOffset + 2, "kRingRows must be at least 2 * kMaxOffset + 2");
   static_assert(C::kMaxSegments >= 1, "kMaxSegments must be at least 1");
+  Parameters<C> parameters;
+  CODESIGN_ONE_WORD(parameters.depthwise)
+  CODESIGN_ONE_WORD(parameters.window_requant)
+  CODESIGN_ONE_WORD(parameters.tiles)
+  CODESIGN_ONE_WORD(parameters.pointwise_requant)
 
   Header header;
   const Status found = read_header<C>(program_port, program, memory_words, header);

@@ -9,6 +9,7 @@
 #pragma once
 #include "descriptor.hpp"
 #include "requant.hpp"
+#include "vendor.hpp"
 
 namespace codesign {
 
@@ -47,6 +48,7 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
   }
 
   typename Types<C>::Acts kept[C::kInputWords];
+  CODESIGN_ONE_WORD(kept)
   const bool halves = step.pointwise == kInt8;
   const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
   const long long total = static_cast<long long>(pixels) * tiles;

@@ -19,7 +19,5 @@ int codesign_engine(const codesign::Types<Config>::Word *features,
   #pragma HLS INTERFACE s_axilite port=program bundle=control
   #pragma HLS INTERFACE s_axilite port=memory_words bundle=control
   #pragma HLS INTERFACE s_axilite port=return bundle=control
-  codesign::Parameters<Config> parameters;
-  return codesign::run_program<Config>(features, offsets, program_port, results, program, memory_words,
-                                       parameters);
+  return codesign::run_program<Config>(features, offsets, program_port, results, program, memory_words);
 }

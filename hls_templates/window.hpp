@@ -144,6 +144,7 @@ void window(const Step &step, typename Types<C>::Stream &in, typename Types<C>::
 
   Ring<C> ring;
   #pragma HLS ARRAY_PARTITION variable=ring.slot complete dim=1
+  CODESIGN_ONE_WORD(ring.slot)
   CODESIGN_IN_BRAM(ring.slot)
   const bool gathers = step.window == kGather && step.packed == 0;
   int fetched = 0;     // input rows taken

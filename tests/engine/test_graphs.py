@@ -120,7 +120,9 @@ def random_graph(seed: int, size: int) -> Graph:
             case 0 | 1:
                 made = b.conv(name, x, int(rng.integers(1, 24)), bits=bits, out=out)
             case 2:
-                made = b.conv(name, x, int(rng.integers(1, 9)), 3, int(rng.integers(1, 5)), bits=bits, out=out)
+                made = b.conv(
+                    name, x, int(rng.integers(1, 9)), 3, int(rng.integers(1, 5)), bits=bits, out=out
+                )
             case 3:
                 made = b.dwconv(name, x, stride, bits=bits, out=out)
             case 4:

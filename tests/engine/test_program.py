@@ -59,13 +59,17 @@ def test_decode_gives_back_what_was_encoded(lanes):
 
 def test_decode_refuses_other_files():
     code = small_program().encode()
-    with pytest.raises(CodesignError, match=r"^program: 10 bytes, expected a header of 64\. Build it again\.$"):
+    with pytest.raises(
+        CodesignError, match=r"^program: 10 bytes, expected a header of 64\. Build it again\.$"
+    ):
         decode(code[:10], 0)
     with pytest.raises(CodesignError, match=r"^program: \d+ bytes, expected \d+\. Build it again\.$"):
         decode(code[:-4], 0)
     other = code.copy()
     other[4] = 9
-    with pytest.raises(CodesignError, match=r"version 9, expected 0x43534450 version 1\. Build it again with"):
+    with pytest.raises(
+        CodesignError, match=r"version 9, expected 0x43534450 version 1\. Build it again with"
+    ):
         decode(other, 0)
 
 
@@ -116,7 +120,9 @@ def test_illegal_descriptor_is_refused_before_anything_runs(field, value, status
     """One field of a deformable step wrong: its status and its number, and not a byte changed."""
     program = small_program()
     index = step_with(program, lambda s: s.window == "deformable" and s.height > 2)
-    at = (int_words(HEADER_INTS, 4) + index * int_words(STEP_INTS, 4)) + FIELDS.index(field)  # 4 lanes: words are ints
+    at = (int_words(HEADER_INTS, 4) + index * int_words(STEP_INTS, 4)) + FIELDS.index(
+        field
+    )  # 4 lanes: words are ints
     found = run_changed(program, at, value)
     assert (found & 255, (found >> 8) - 1) == (status, index), status_text(found)
 
@@ -144,7 +150,9 @@ def test_reading_what_is_written_is_refused():
     program = small_program()
     step = program.steps[0]
     where = replace(step.store[0], address=step.load[0].address)
-    memory = replace(program, steps=(replace(step, store=(where, *step.store[1:])), *program.steps[1:])).memory()
+    memory = replace(
+        program, steps=(replace(step, store=(where, *step.store[1:])), *program.steps[1:])
+    ).memory()
     assert engine(generic(4)).start(memory, 4, program.base) == 9 + 256
 
 
@@ -195,9 +203,13 @@ def test_the_test_bench_finds_a_changed_byte():
     bench = engine(generic(4), "sanitize").bench
     bench([Frame([(0, memory)], [(start, expected, mask)])], memory.size, 4, program.base)
     expected[at] ^= 1
-    with pytest.raises(CodesignError, match=r"exit status 1, expected 0\.\nframe 0, byte \d+: \d+, expected \d+"):
+    with pytest.raises(
+        CodesignError, match=r"exit status 1, expected 0\.\nframe 0, byte \d+: \d+, expected \d+"
+    ):
         bench([Frame([(0, memory)], [(start, expected, mask)])], memory.size, 4, program.base)
     with pytest.raises(CodesignError, match=r"frame 0: status 1, expected 0"):
         bench([Frame([(0, np.zeros(64, np.uint8))])], memory.size, 4, program.base)
-    with pytest.raises(CodesignError, match=r"exit status 2, expected 0\.\nthe vectors are not for this engine"):
+    with pytest.raises(
+        CodesignError, match=r"exit status 2, expected 0\.\nthe vectors are not for this engine"
+    ):
         bench([Frame()], memory.size, 8, program.base)
