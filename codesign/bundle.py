@@ -159,7 +159,7 @@ def load(directory: Path) -> Bundle:
         scales = {name: float(value) for name, value in manifest["scales"].items()}
         meta = {str(k): str(v) for k, v in manifest["meta"].items()}
         return Bundle(directory, str(manifest["board"]), config, program, scales, meta)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{directory}: {MANIFEST} does not have the form of version {VERSION} ({error!r}). "
                           "Build the bundle again.") from None  # fmt: skip
 

@@ -97,9 +97,18 @@ def trial_codes(graph: Graph, pictures: Sequence[Pixels], where: str = "model") 
     return np.stack([*(to_codes(letterbox(p, height, width)[0]) for p in pictures), noise])
 
 
+def _card(graph: Graph) -> dict[str, Any]:
+    """The model's card, empty where there is none or it is no JSON object: it is quoted, never relied on."""
+    try:
+        card = json.loads(graph.meta.get(CARD, "{}"))
+    except ValueError:
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
 def quoted(graph: Graph) -> list[Rung]:
     """Rungs 0 and 1 from the card in the model's metadata."""
-    card = json.loads(graph.meta.get(CARD, "{}"))
+    card = _card(graph)
     rungs = []
     data = card.get("held_out", card.get("data", "its data"))
     for number, key, name in ((0, "float", "torch float"), (1, "fake-quant", "torch fake-quant")):
@@ -160,7 +169,7 @@ def _file(
 
 def _exported(graph: Graph) -> str:
     """What the card says of the comparison with torch at export."""
-    report = json.loads(graph.meta.get(CARD, "{}")).get("export")
+    report = _card(graph).get("export")
     if not isinstance(report, dict) or "compared" not in report:
         return "all values are codes; the card has no comparison with torch"
     return (

@@ -48,10 +48,9 @@ def test_accuracy_is_quoted_from_the_card_and_says_so() -> None:
         Rung(0, "torch float", None, "quoted", "AP50 0.500 on scenes:count=3"),
         Rung(1, "torch fake-quant", 0, "quoted", "AP50 0.480, -0.020"),
     ]
-    nothing = replace(graph, meta={k: v for k, v in graph.meta.items() if k != CARD})
-    assert [(r.status, r.note) for r in quoted(nothing)] == [
-        ("not run", "the model's card has no figure")
-    ] * 2
+    for card in ({}, {CARD: "{"}, {CARD: "[]"}, {CARD: '{"float": 1}'}):
+        found = quoted(replace(graph, meta=card))
+        assert [(r.status, r.note) for r in found] == [("not run", "the model's card has no figure")] * 2
 
 
 def test_comparison_counts_and_names_the_first_that_differs() -> None:
