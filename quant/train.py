@@ -53,6 +53,9 @@ class Progress:
 
 # One step of Adam moves an offset by about lr times the sum of its inputs: hundreds of channels, a whole pixel.
 OFFSET_RATE = 0.05
+# Quantizers' scales are trained as log2 and act when they cross a half: they need larger steps than weights. In the
+# last fifth of a stage they stand still, so that the weights settle on a grid that no longer changes.
+SCALE_RATE, SCALES_SETTLE = 10.0, 0.8
 
 Report = Callable[[Progress], None]
 
@@ -176,16 +179,23 @@ def schedule(stage: Stage, step: int) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on convolution weights only; offsets learn slowly, scales and biases without decay."""
-    groups: dict[str, list[nn.Parameter]] = {"weights": [], "offsets": [], "rest": []}
+    """Decay on convolution weights only. `factor` multiplies the learning rate: see OFFSET_RATE and SCALE_RATE."""
+    groups: dict[str, list[nn.Parameter]] = {"scales": [], "offsets": [], "weights": [], "rest": []}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            kind = "offsets" if ".offset." in name else "weights" if p.ndim == 4 else "rest"
-            groups[kind].append(p)
+            scale, offset = name.endswith("log2_scale"), ".offset." in name
+            groups[
+                "scales" if scale else "offsets" if offset else "weights" if p.ndim == 4 else "rest"
+            ].append(p)
+    factors = {"scales": SCALE_RATE, "offsets": OFFSET_RATE}
     return [
-        {"params": groups["weights"], "weight_decay": weight_decay, "factor": 1.0},
-        {"params": groups["offsets"], "weight_decay": 0.0, "factor": OFFSET_RATE},
-        {"params": groups["rest"], "weight_decay": 0.0, "factor": 1.0},
+        {
+            "params": params,
+            "name": kind,
+            "weight_decay": weight_decay if kind == "weights" else 0.0,
+            "factor": factors.get(kind, 1.0),
+        }
+        for kind, params in groups.items()
     ]
 
 
@@ -262,7 +272,8 @@ def train(
         for pixels, target in batches:
             rate = schedule(stage, step)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["factor"]
+                settled = group["name"] == "scales" and step >= SCALES_SETTLE * stage.steps
+                group["lr"] = 0.0 if settled else rate * group["factor"]
             loss, pieces = loss_of(net(pixels_to_input(pixels.to(device))), target.to(device))
             if not torch.isfinite(loss):
                 raise TrainingError(

@@ -165,3 +165,25 @@ def test_augmentation_moves_boxes_with_the_pixels():
         y1, x1, y2, x2 = *where.min(0), *(where.max(0) + 1)
         # Resampling moves the edge by up to a pixel.
         np.testing.assert_allclose(out.boxes[0], [x1, y1, x2, y2], atol=1)
+
+
+def test_parameter_groups_know_scales_offsets_and_weights():
+    pytest.importorskip("brevitas", reason="needs the extra [quant]")
+    from quant.quantize import quantize_model
+    from quant.train import OFFSET_RATE, SCALE_RATE, parameter_groups
+
+    twin = quantize_model(build(SMALL))
+    groups = {g["name"]: g for g in parameter_groups(twin, 0.1)}
+    assert sum(len(g["params"]) for g in groups.values()) == len(list(twin.parameters()))
+    names = {id(p): n for n, p in twin.named_parameters()}
+    assert all(names[id(p)].endswith("log2_scale") for p in groups["scales"]["params"])
+    assert any(".offset." in names[id(p)] for p in groups["scales"]["params"])
+    assert {names[id(p)] for p in groups["offsets"]["params"]} == {
+        f"decoder.{i}.offset.{kind}" for i in range(3) for kind in ("weight", "bias")
+    }
+    assert {k: (g["factor"], g["weight_decay"]) for k, g in groups.items()} == {
+        "scales": (SCALE_RATE, 0.0),
+        "offsets": (OFFSET_RATE, 0.0),
+        "weights": (1.0, 0.1),
+        "rest": (1.0, 0.0),
+    }
