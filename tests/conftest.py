@@ -28,8 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the session one cache of compiled simulations; xdist's workers inherit the variable."""
-    if "CODESIGN_CACHE" not in os.environ and config.cache is not None:
-        os.environ["CODESIGN_CACHE"] = str(config.cache.mkdir("csim"))
+    os.environ.setdefault("CODESIGN_CACHE", str(config.rootpath / ".pytest_cache" / "csim"))
 
 
 @pytest.fixture
