@@ -46,7 +46,7 @@ struct Types {
   typedef Pack<Acc, kLanes> Accs;
 
   // Half of an int8 weight is 0..15, an int4 weight -8..7; five bits hold both.
-  typedef Pack<typename Signed<5>::type, kLanes> TileRow;  // one input lane to each output lane
+  typedef Pack<typename Factor<5>::type, kLanes> TileRow;  // one input lane to each output lane
   typedef Pack<TileRow, kLanes> Tile;                      // [input lane][output lane]
 
   struct DepthwiseWeights {

@@ -17,6 +17,12 @@ struct Unsigned {
   typedef ap_uint<kBits> type;
 };
 
+// A signed value that is stored to be multiplied.
+template <int kBits>
+struct Factor {
+  typedef ap_int<kBits> type;
+};
+
 // A word of memory: kBytes bytes, byte 0 in the lowest bits.
 template <int kBytes>
 struct MemoryWord {

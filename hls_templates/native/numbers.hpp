@@ -40,6 +40,12 @@ struct Unsigned {
   typedef typename HostInteger<(kBits > 8) + (kBits > 16) + (kBits > 32)>::Unsigned type;
 };
 
+// A signed value that is stored to be multiplied: 16 bits, which host compilers widen fastest.
+template <int kBits>
+struct Factor {
+  typedef typename Signed<(kBits < 9 ? 9 : kBits)>::type type;
+};
+
 // A word of memory: kBytes bytes. A struct of bytes, so that loops over lanes become vector instructions.
 template <int kBytes>
 struct MemoryWord {
