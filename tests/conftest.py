@@ -53,12 +53,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def csim_cache() -> Path:
-    """Folder where compiled simulations are kept, shared by the whole session and all workers."""
-    return Path(os.environ["CODESIGN_CACHE"])
-
-
-@pytest.fixture(scope="session")
 def bccd() -> Path:
     """The BCCD blood cell data set (Pascal VOC layout): CODESIGN_BCCD, else ../shared/data/bccd."""
     path = Path(os.environ.get("CODESIGN_BCCD", ROOT.parent / "shared" / "data" / "bccd"))
