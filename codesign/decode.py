@@ -4,6 +4,9 @@ Everything that selects works on integers, so it has one answer on every machine
 that is no less than its eight neighbours; of all peaks the `top` highest logits count, equal ones in the order
 lower class, row, column. The sigmoid is monotonic and only turns the chosen logits into scores.
 
+A model may ask for suppression (`nms_iou`): of two boxes of one class that overlap by more, the lower one goes. The
+published network does without, and its decoder of stride 32 then finds many objects twice.
+
     centre = (column + reg_x, row + reg_y)   size = (wh_x, wh_y) * size_unit   box = (centre -+ size / 2) * stride
 
 The head maps of a float network are decoded by the same functions, with scales of 1.
@@ -44,6 +47,9 @@ class Detector:
     size: str
     offset: str
     scales: Mapping[str, float]
+    nms_iou: float | None = (
+        None  # boxes of one class that overlap by more are one object; None: no suppression
+    )
 
     @classmethod
     def from_meta(
@@ -66,7 +72,10 @@ class Detector:
                 str(heads["size"]),
                 str(heads["offset"]),
                 dict(scales),
+                None if content.get("nms_iou") is None else float(content["nms_iou"]),
             )
+            if found.nms_iou is not None and not 0 < found.nms_iou < 1:
+                raise ValueError(f"nms_iou is {found.nms_iou}, expected between 0 and 1")
         except (ValueError, KeyError, TypeError) as error:
             raise NotADetector(
                 f"{where}: metadata {META!r} is not understood ({type(error).__name__}: {error}), expected classes, "
@@ -132,11 +141,33 @@ def decode(
     boxes = (np.concatenate([centre - size / 2, centre + size / 2], axis=1) * detector.stride).astype(
         np.float32
     )
+    if detector.nms_iou is not None:
+        kept = suppress(boxes, label, detector.nms_iou)
+        boxes, label, logit = boxes[kept], label[kept], logit[kept]
     if placement is not None:
         boxes = placement.to_image(boxes)
     solid = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     scores = sigmoid(logit * detector.scales[detector.heatmap])
     return Detections(boxes[solid], label[solid], scores[solid])
+
+
+def suppress(
+    boxes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], limit: float
+) -> npt.NDArray[np.int64]:
+    """Indices of the boxes (n, 4), best first, that no better kept box of their class overlaps by IoU > limit."""
+    corners = boxes.astype(np.float64)
+    low, high = corners[:, None, :2], corners[:, None, 2:]
+    shared = np.clip(
+        np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1)), 0, None
+    ).prod(2)
+    area = np.clip(corners[:, 2:] - corners[:, :2], 0, None).prod(1)
+    # Multiplied out, so that boxes without area need no special case.
+    over = (shared > limit * (area[:, None] + area - shared)) & (labels[:, None] == labels)
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if not over[i, kept].any():
+            kept.append(i)
+    return np.asarray(kept, np.int64)
 
 
 def sigmoid(x: Values) -> npt.NDArray[np.float32]:

@@ -19,7 +19,13 @@ from quant.models import STRIDE, ModelConfig
 def detector_meta(config: ModelConfig, classes: Sequence[str]) -> dict[str, str]:
     """The metadata of a model file that says how its outputs become boxes."""
     heads = {"heatmap": "hm", "size": "wh", "offset": "reg"}
-    meta = {"classes": list(classes), "stride": STRIDE, "size_unit": config.size_unit, "heads": heads}
+    meta = {
+        "classes": list(classes),
+        "stride": STRIDE,
+        "size_unit": config.size_unit,
+        "heads": heads,
+        "nms_iou": config.nms_iou,
+    }
     return {META: json.dumps(meta)}
 
 

@@ -33,6 +33,9 @@ class ModelConfig:
     sampling: Sampling = "rounded"
     bound: int = 7
     size_unit: float = 16.0  # the size head predicts in this many cells; a power of two
+    nms_iou: float | None = (
+        0.5  # decode drops a box that overlaps a better one of its class by more; None: published
+    )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -19,6 +19,7 @@ from codesign.decode import (
     decode,
     peaks,
     sigmoid,
+    suppress,
     top_peaks,
 )
 from codesign.images import Placement
@@ -157,3 +158,45 @@ def test_a_model_that_is_no_detector_is_refused(meta: dict[str, str], message: s
     with pytest.raises(NotADetector) as caught:
         Detector.from_meta(meta, SCALES, "m.onnx")
     assert str(caught.value) == message
+
+
+def loop_suppress(boxes: list[list[float]], labels: list[int], limit: float) -> list[int]:
+    kept: list[int] = []
+    for i, (x1, y1, x2, y2) in enumerate(boxes):
+        for k in kept:
+            a1, b1, a2, b2 = boxes[k]
+            w, h = min(x2, a2) - max(x1, a1), min(y2, b2) - max(y1, b1)
+            shared = max(w, 0) * max(h, 0)
+            union = max(x2 - x1, 0) * max(y2 - y1, 0) + max(a2 - a1, 0) * max(b2 - b1, 0) - shared
+            if labels[i] == labels[k] and shared > limit * union:
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 30), limit=st.sampled_from([0.25, 0.5, 0.75]))
+def test_suppression_equals_a_plain_loop(seed: int, count: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = rng.integers(0, 12, (count, 4)).astype(np.float32)  # small grid: many overlaps, some without area
+    labels = rng.integers(0, 2, count)
+    assert suppress(boxes, labels, limit).tolist() == loop_suppress(boxes.tolist(), labels.tolist(), limit)
+
+
+def test_two_peaks_of_one_object_are_one_detection_only_where_the_model_asks() -> None:
+    maps = {
+        "hm": np.full((8, 8, 2), -128, np.int8),
+        "wh": np.full((8, 8, 2), 32, np.int8),  # 4 cells
+        "reg": np.zeros((8, 8, 2), np.int8),
+    }
+    maps["hm"][3, 2, 0], maps["hm"][3, 4, 0], maps["hm"][3, 3, 1] = 20, 10, 15
+    maps["reg"][3, 2, 0], maps["reg"][3, 4, 0] = 64, -64  # both say that the centre is at column 3
+    asking = Detector.from_meta({META: json.dumps({**DESCRIPTION, "nms_iou": 0.5})}, SCALES)
+    strong = [decode(maps, d).above(0.5) for d in (detector(), asking)]
+    assert [found.labels.tolist() for found in strong] == [[0, 1, 0], [0, 1]]
+
+
+def test_a_limit_outside_its_range_is_refused() -> None:
+    with pytest.raises(NotADetector, match="nms_iou is 1.5, expected between 0 and 1"):
+        Detector.from_meta({META: json.dumps({**DESCRIPTION, "nms_iou": 1.5})}, SCALES)
