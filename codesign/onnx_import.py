@@ -15,15 +15,18 @@ from onnx import numpy_helper
 
 from codesign.errors import Problem, TypeMismatch
 from codesign.ir import Array, IntType, Node, TensorType
-from codesign.onnx_fold import fold, foldable
-from codesign.onnx_site import INCONSISTENT, Pattern, Site
+from codesign.onnx_fold import FOLDABLE, fold, foldable
+from codesign.onnx_site import INCONSISTENT, Pattern, Site, constant_like
 from codesign.onnx_values import (
+    NO_SHAPE,
+    REFUSED,
     Acc,
     Act,
     Const,
     Poison,
     Raw,
     Refused,
+    Unknown,
     Value,
     odd_and_exponent,
 )
@@ -66,7 +69,7 @@ class Importer:
 
     def _declare(self, info: onnx.ValueInfoProto) -> None:
         dims = [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
-        self.env[info.name] = Poison()
+        self.env[info.name] = Raw(info.name, NO_SHAPE)
         where = f"input {info.name!r}"
         if info.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             self.problems.append(Problem(where, "is not float32", "Export the network on float images."))
@@ -77,6 +80,7 @@ class Importer:
                 )
             )
         elif not all(dims[1:]):
+            self.batch = dims[0] or None
             shown = ",".join(str(d or "?") for d in dims)
             self.problems.append(
                 Problem(
@@ -92,28 +96,37 @@ class Importer:
 
     def _visit(self, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
         missing = [name for name in node.input if name and name not in self.env]
-        inputs = [self.env.get(name) if name else None for name in node.input]
-        poison = tuple(Poison() for _ in node.output)
-        if any(isinstance(value, Poison) for value in inputs):
-            return poison
+        inputs = [self.env.get(name, Poison(constant=True)) if name else None for name in node.input]
         site = Site(self, node, inputs)
+        for name in missing:
+            site.note(f"reads {name!r}, which nothing before it defines", INCONSISTENT)
+        domain = "" if node.domain == "ai.onnx" else node.domain
         try:
-            if missing:
-                raise Refused(f"reads {missing[0]!r}, which nothing before it defines", INCONSISTENT)
             if foldable(node, inputs):
                 return fold(node, inputs, self.opset)
-            domain = "" if node.domain == "ai.onnx" else node.domain
+            if not domain and node.op_type in FOLDABLE and self._stale(inputs):
+                raise Unknown
             pattern = self.patterns.get((domain, node.op_type))
             if pattern is None:
                 raise Refused(
                     "is not an operator of the accelerator", "Leave it out of the exported network."
                 )
-            return pattern(site)
+            result = pattern(site)
+            site.check()
+            return result
         except Refused as error:
-            self.problems += [*site.notes, Problem(site.where, error.reason, error.remedy)]
+            site.note(error.reason, error.remedy)
         except TypeMismatch as error:
-            self.problems.append(Problem(site.where, str(error), INCONSISTENT))
-        return poison
+            site.note(str(error), INCONSISTENT)
+        except Unknown:
+            pass
+        self.problems += site.notes
+        return (site.guess,) * len(node.output)
+
+    @staticmethod
+    def _stale(inputs: list[Value | None]) -> bool:
+        """Whether constants would be computed from one that was refused."""
+        return any(isinstance(v, Poison) for v in inputs) and all(map(constant_like, inputs))
 
     def unique(self, wanted: str) -> str:
         name, count = wanted, 2
@@ -138,8 +151,13 @@ class Importer:
         return name
 
     def value(self, act: Act) -> str:
-        """Name of the graph value that holds the codes; requantizes the accumulator at the first call."""
+        """Name of the graph value that holds the codes; requantizes the accumulator at the first call.
+
+        Raises Unknown where the codes come from something that was refused.
+        """
         if isinstance(act.source, str):
+            if act.source == REFUSED:
+                raise Unknown
             return act.source
         acc = act.source
         if act.elem.bits > 8:
@@ -148,14 +166,19 @@ class Importer:
                 "Quantize activations to 8 bits, or clip them.",
             )
         parameters = _parameters(act, acc)
-        if acc.node in self.requants:
-            name, before = self.requants[acc.node]
+        key = acc.node if acc.node != REFUSED else acc.where
+        if key in self.requants:
+            name, before = self.requants[key]
             if before != parameters:
                 raise Refused(
                     f"{acc.where} is quantized in two ways",
                     "Use one quantizer for all readers of a convolution.",
                 )
-            return name
+            if acc.node != REFUSED:
+                return name
+        if acc.node == REFUSED:
+            self.requants[key] = REFUSED, parameters
+            raise Unknown
         odd, exponent = odd_and_exponent(acc.scale / act.scale)
         shift = np.clip(-exponent, SHIFT_MIN, SHIFT_MAX)
         tables = (

@@ -17,7 +17,7 @@ from codesign.errors import ModelError, ModelRefused, Problem, TypeMismatch
 from codesign.ir import Array, Graph, Node
 from codesign.onnx_import import Importer
 from codesign.onnx_patterns import PATTERNS
-from codesign.onnx_values import Act, Poison
+from codesign.onnx_values import Act, Poison, Refused, Unknown
 from codesign.onnx_write import export_integer
 from codesign.ops import Requant
 
@@ -77,21 +77,26 @@ def onnx_with_taps(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelPr
 def _import(where: str, model: onnx.ModelProto) -> tuple[Importer, Graph]:
     importer = Importer(_inlined(where, model), PATTERNS)
     importer.walk()
-    outputs: dict[str, str] = {}
+    outputs, named = dict[str, str](), set[str]()
     scales = dict(importer.input_scales)
     for info in importer.model.graph.output:
         value = importer.env.get(info.name)
-        if isinstance(value, Poison):
-            continue
-        site = f"output {info.name!r}"
-        if not isinstance(value, Act):
-            importer.problems.append(
-                Problem(site, "is not quantized", "Put a Quant of 8 signed bits before it.")
-            )
-        elif (held := importer.value(value)) in importer.inputs or held in outputs.values():
-            importer.problems.append(Problem(site, "repeats an input or another output", "Export it once."))
-        else:
+        try:
+            if info.name in named:
+                raise Refused("repeats an input or another output", "Export it once.")
+            named.add(info.name)
+            if isinstance(value, Poison):
+                raise Unknown
+            if not isinstance(value, Act):
+                raise Refused("is not quantized", "Put a Quant of 8 signed bits before it.")
+            held = importer.value(value)
+            if held in importer.inputs or held in outputs.values():
+                raise Refused("repeats an input or another output", "Export it once.")
             outputs[info.name], scales[info.name] = held, value.scale
+        except Refused as error:
+            importer.problems.append(Problem(f"output {info.name!r}", error.reason, error.remedy))
+        except Unknown:
+            assert importer.problems, info.name
     if importer.problems:
         raise ModelRefused(where, importer.problems)
     if not importer.inputs:

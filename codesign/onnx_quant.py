@@ -12,16 +12,21 @@ import numpy.typing as npt
 from codesign.ir import IntType, TensorType
 from codesign.onnx_site import INCONSISTENT, Site
 from codesign.onnx_values import (
+    NO_SHAPE,
+    REFUSED,
     Acc,
     Act,
     Codes,
     Const,
     Floats,
     Integers,
+    Poison,
     Raw,
     Refused,
+    Unknown,
     Value,
     is_power_of_two,
+    unknown_sums,
 )
 
 MAX_ACT_BITS = 8
@@ -31,18 +36,17 @@ SYMMETRIC = "Quantize symmetrically, with zero point 0."
 
 def quant(site: Site) -> Value:
     """Quant(x, scale, zero point, bit width): a parameter, the graph's input, or an accumulator."""
+    _expect_parameter(site)
     rounding = site.text("rounding_mode", "ROUND").upper()
     if rounding not in ROUNDINGS:
         site.note(f"rounds by {rounding}, expected ROUND (half to even)", "Export with rounding_mode ROUND.")
     scale, zero, width = site.const(1), site.const(2), site.const(3)
     if scale is None or width is None or width.size != 1:
         raise Refused("has no scale or bit width", INCONSISTENT)
-    if zero is not None and np.any(zero != 0):
-        site.note(f"has zero point {_shown(zero)}, expected 0", SYMMETRIC)
+    _symmetric(site, zero)
     bits = int(width.reshape(-1)[0])
     if bits != float(width.reshape(-1)[0]) or not 1 <= bits <= 32:
-        site.note(f"has {float(width.reshape(-1)[0]):g} bits, expected 1 to 32", "Use a whole bit width.")
-    site.check()
+        raise Refused(f"has {float(width.reshape(-1)[0]):g} bits, expected 1 to 32", "Use a whole bit width.")
     signed, narrow = bool(site.whole("signed", 1)), bool(site.whole("narrow", 0))
     elem = IntType(bits, signed)
     lo, hi = elem.min + (narrow and signed), elem.max - (narrow and not signed)
@@ -50,22 +54,26 @@ def quant(site: Site) -> Value:
 
 
 def quantize_linear(site: Site) -> Value:
+    _expect_parameter(site)
     scale, zero = site.const(1), site.const(2)
     if scale is None:
         raise Refused("has no scale", INCONSISTENT)
     elem = _elem(zero) if zero is not None else _output_elem(site)
-    if zero is not None and np.any(zero.astype(np.int64) != 0):
-        raise Refused(f"has zero point {_shown(zero)}, expected 0", SYMMETRIC)
+    _symmetric(site, zero)
     value = _quantize(site, _along_axis(site, scale), elem, elem.min, elem.max)
+    site.check()
     return Integers(value, site.where)
 
 
 def dequantize_linear(site: Site) -> Value:
-    value, scale, zero = site.input(0), site.const(1), site.const(2)
+    value = site.input(0)
+    if isinstance(value, Poison):  # its QuantizeLinear was refused, and the same zero point and scale with it
+        raise Unknown
+    _expect_parameter(site)
+    scale, zero = site.const(1), site.const(2)
     if scale is None:
         raise Refused("has no scale", INCONSISTENT)
-    if zero is not None and np.any(zero.astype(np.int64) != 0):
-        raise Refused(f"has zero point {_shown(zero)}, expected 0", SYMMETRIC)
+    _symmetric(site, zero)
     scale = _along_axis(site, scale)
     if isinstance(value, Const):
         elem, codes = _elem(value.array), value.array.astype(np.int64)
@@ -82,9 +90,11 @@ def dequantize_linear(site: Site) -> Value:
 
 def _quantize(site: Site, scale: Floats, elem: IntType, lo: int, hi: int) -> Act | Codes:
     value = site.input(0)
-    if isinstance(value, Const):
+    if isinstance(value, Const) or (isinstance(value, Poison) and value.constant):
         if np.any(scale <= 0) or not np.isfinite(scale).all():
             raise Refused(f"has scale {_shown(scale)}, expected positive numbers", "Calibrate it again.")
+        if isinstance(value, Poison):
+            raise Unknown
         # The very float32 operations that the file means: divide, round half to even, clip.
         try:
             quotient = value.array.astype(np.float32) / scale.astype(np.float32)
@@ -100,6 +110,8 @@ def _quantize(site: Site, scale: Floats, elem: IntType, lo: int, hi: int) -> Act
     step = float(scale.reshape(-1)[0])
     if not is_power_of_two(step):
         raise Refused(f"has scale {step:.9g}, expected a power of two", "Use power-of-two activation scales.")
+    if isinstance(value, Poison):
+        value = unknown_sums(site.where)
     if isinstance(value, Raw):
         return _input(site, value, step, elem, lo)
     if isinstance(value, Acc):
@@ -124,7 +136,8 @@ def _input(site: Site, raw: Raw, step: float, elem: IntType, lo: int) -> Act:
     ):
         raise Refused(f"quantizes the input {raw.name!r} in a second way", "Use one quantizer for the input.")
     importer.types[raw.name] = importer.inputs[raw.name]
-    return Act(raw.name, raw.shape, step, elem, elem.min, elem.max)
+    source = REFUSED if raw.shape == NO_SHAPE else raw.name
+    return Act(source, raw.shape, step, elem, elem.min, elem.max)
 
 
 def quantized(acc: Acc, step: float, elem: IntType, lo: int, hi: int) -> Act:
@@ -187,9 +200,25 @@ def _clip_codes(site: Site, act: Act, low: float, high: float) -> Act:
 def round_(site: Site) -> Value:
     """Round is a quantizer of scale 1 whose range the clip behind it gives."""
     value = site.input(0)
+    if isinstance(value, Poison):
+        if value.constant:
+            raise Unknown
+        value = unknown_sums(site.where)
     if not isinstance(value, Acc):
         raise Refused("rounds something that no convolution made", "Leave it out; codes are whole already.")
     return quantized(value, 1.0, IntType(32), IntType(32).min, IntType(32).max)
+
+
+def _expect_parameter(site: Site) -> None:
+    """A quantizer of a parameter keeps its shape, whatever is refused of it."""
+    value = site.input(0)
+    if isinstance(value, Const):
+        site.guess = Poison(constant=True, shape=value.array.shape)
+
+
+def _symmetric(site: Site, zero: npt.NDArray[Any] | None) -> None:
+    if zero is not None and np.any(zero != 0):
+        site.note(f"has zero point {_shown(zero)}, expected 0", SYMMETRIC)
 
 
 def _along_axis(site: Site, scale: Floats) -> Floats:

@@ -12,7 +12,23 @@ import onnx
 
 from codesign.errors import Problem
 from codesign.ir import TensorType
-from codesign.onnx_values import Acc, Act, Affine, Const, Grouped, Integers, Raw, Refused, Shape, Value
+from codesign.onnx_values import (
+    NO_SHAPE,
+    REFUSED,
+    Acc,
+    Act,
+    Affine,
+    Codes,
+    Const,
+    Grouped,
+    Integers,
+    Poison,
+    Raw,
+    Refused,
+    Shape,
+    Unknown,
+    Value,
+)
 from codesign.ops.op import Op
 
 if TYPE_CHECKING:
@@ -29,10 +45,14 @@ class Site:
         self.where = describe_node(node)
         self.attrs = {a.name: a for a in node.attribute}
         self.notes: list[Problem] = []
+        # What the node's outputs would be: patterns say more than this as soon as they know it.
+        self.guess: Value = Poison(all(constant_like(value) for value in inputs))
 
     def note(self, reason: str, remedy: str) -> None:
         """Report one thing and look for more; `check` stops if anything was reported."""
-        self.notes.append(Problem(self.where, reason, remedy))
+        problem = Problem(self.where, reason, remedy)
+        if problem not in self.notes:
+            self.notes.append(problem)
 
     def check(self) -> None:
         if self.notes:
@@ -65,9 +85,11 @@ class Site:
         return tuple(found.ints)
 
     def act(self, i: int = 0) -> Act:
-        """Input i as an integer feature map; says what is missing when it is none."""
+        """Input i as an integer feature map; says what is missing when it is none. Raises Unknown behind a refusal."""
         value = self.input(i)
         match value:
+            case Poison():
+                raise Unknown
             case Act():
                 return value
             case Acc():
@@ -97,11 +119,30 @@ class Site:
                 )
         raise Refused("an input that must be a feature map is a constant or missing", INCONSISTENT)
 
+    def feature(self, i: int = 0) -> Act | None:
+        """`act`, with what is missing noted; None where there is none, or none that is known."""
+        try:
+            return self.act(i)
+        except Refused as error:
+            self.note(error.reason, error.remedy)
+        except Unknown:
+            pass
+        return None
+
+    def codes(self) -> Act | None:
+        """`feature` of a node that moves codes: even if it is refused its result has their scale."""
+        act = self.feature()
+        if act is not None:
+            self.guess = replace(act, source=REFUSED, shape=NO_SHAPE)
+        return act
+
     def const(self, i: int) -> npt.NDArray[Any] | None:
-        """Input i as a constant known at import, or None where it is left out."""
+        """Input i as a constant known at import, or None where it is left out. Raises Unknown behind a refusal."""
         value = self.input(i)
         if value is None:
             return None
+        if isinstance(value, Poison) and value.constant:
+            raise Unknown
         if not isinstance(value, Const):
             raise Refused(
                 f"its input {self.node.input[i]!r} is computed while the network runs",
@@ -125,6 +166,13 @@ class Site:
 def _shape(type_: TensorType) -> Shape:
     h, w, c = type_.shape
     return h, w, c
+
+
+def constant_like(value: Value | None) -> bool:
+    """Whether a value is a parameter, or would be one had nothing been refused."""
+    return (
+        value is None or isinstance(value, (Const, Codes)) or (isinstance(value, Poison) and value.constant)
+    )
 
 
 def describe_node(node: onnx.NodeProto) -> str:

@@ -1,6 +1,10 @@
 """What a tensor of an ONNX file turns out to be while the importer walks the file.
 
 Each kind says whether it is an exact integer map already (Act) or only on the way to one.
+
+Nodes behind a refused one are judged too, for whatever does not depend on it. So an Act, Acc or Raw may stand
+for something that was refused: its source or node is REFUSED, its shape NO_SHAPE (or (0, 0, C) where only
+the channels are known), and an Acc's scale NaN where it is unknown. `Importer.value` lets none of them into the graph.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from codesign.ir import Array, IntType
 
 Floats = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]  # (H, W, C)
+NO_SHAPE: Shape = (0, 0, 0)
+REFUSED = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,10 @@ class Affine:
 
 @dataclass(frozen=True)
 class Poison:
-    """Depends on something that was refused; says nothing further."""
+    """Depends on something that was refused; known is whether a sound file would have a constant here."""
+
+    constant: bool = False
+    shape: tuple[int, ...] = ()  # of a constant, where known
 
 
 Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Poison
@@ -114,6 +123,17 @@ class Refused(Exception):
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
         self.reason, self.remedy = reason, remedy
+
+
+class Unknown(Exception):
+    """Raised where the rest of a pattern depends on something that was refused: nothing more to say of the node."""
+
+
+def unknown_sums(where: str, channels: int = 0, scale: Floats | None = None) -> Acc:
+    """What a refused convolution would have made, as far as it is known."""
+    size = max(channels, 1)
+    scale = np.full(size, np.nan) if scale is None else scale
+    return Acc(REFUSED, where, (0, 0, channels), scale, np.zeros(size, np.int64))
 
 
 def odd_and_exponent(scale: Floats) -> tuple[Array, Array]:

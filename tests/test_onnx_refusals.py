@@ -284,11 +284,12 @@ def test_every_problem_is_reported_at_once_and_what_depends_on_it_is_silent():
         attrs("stem", dilations=[2, 2], strides=[3, 3], group=3),
         value("deform.weight.zero", 1),
     )
-    message = """network: 5 parts cannot be compiled.
+    message = """network: 6 parts cannot be compiled.
   Conv 'stem': has 3 groups with 3 input and 8 output channels, expected 1 group or depthwise. Use a dense or a \
 depthwise convolution.
   Conv 'stem': has dilations [2, 2], expected 1. Use a square deformable convolution, or no dilation.
   Conv 'stem': has strides 3,3, expected 1, 2 or 4 on both axes. Use such a stride.
+  AveragePool 'pool': averages, and a division by the area is not exact here. Use a strided convolution or max-pool.
   AveragePool 'extra': averages, and a division by the area is not exact here. Use a strided convolution or max-pool.
   Quant 'deform.weight.q': has zero point 1, expected 0. Quantize symmetrically, with zero point 0."""
 
@@ -301,6 +302,75 @@ depthwise convolution.
     with pytest.raises(ModelRefused) as caught:
         import_model(edited(MODELS["qonnx"], edit))
     assert str(caught.value) == message
+
+
+def problems(model):
+    try:
+        import_model(model)
+    except ModelRefused as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_nodes_behind_a_refused_one_are_judged_too():
+    def edit(model):
+        chain = [helper.make_node("Resize", ["up" if i == 0 else f"up{i}", "", "upsample"], [f"up{i + 1}"],
+                                  f"up{i + 1}", mode="linear") for i in range(3)]  # fmt: skip
+        chain.append(helper.make_node("Softmax", ["up3"], ["soft"], "soft"))
+        at = [n.name for n in model.graph.node].index("dw")
+        model.graph.node.insert(at, chain[3])
+        for n in chain[2::-1]:
+            model.graph.node.insert(at, n)
+        rewire("dw", 0, "soft")(model)
+        attrs("dw", dilations=[2, 2])(model)
+        attrs("head", strides=[3, 3])(model)
+
+    found = problems(edited(MODELS["qonnx"], edit))
+    assert [text.partition(":")[0] for text in found] == [
+        "Resize 'up1'", "Resize 'up2'", "Resize 'up3'", "Softmax 'soft'", "Conv 'dw'", "Conv 'head'",
+    ]  # fmt: skip
+    linear = "has mode linear, expected nearest. Upsample with mode nearest."
+    assert [text.partition(": ")[2] for text in found[:3]] == [linear] * 3
+
+
+# Of a map whose shape is not known: how much of an axis is cut, what a reshape means, how many channels there are.
+# Behind a softmax nothing says any more that there are codes, or of which scale.
+HIDDEN = {
+    "dilation": {"slice axis", "reshape", "channels"},
+    "dynamic size": {"slice axis", "reshape", "channels"},
+    "leaky": {"slice axis", "reshape", "channels", "missing quantizer"},
+    "softmax": {"slice axis", "reshape", "channels", "concat scales", "concat signs", "float bias",
+                "requantized", "clip of a view", "half a shuffle"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", HIDDEN)
+def test_a_refusal_hides_no_other_and_adds_none(first):
+    alone = {name: problems(edited(MODELS["qonnx"], edit)) for name, edit in REFUSALS.items()}
+    (mine,) = alone[first]
+    for name, (other,) in alone.items():
+        if mine.split(":")[0].split()[-1] == other.split(":")[0].split()[-1]:
+            continue  # two edits of one node are not two problems
+        if name == "undefined":
+            continue  # then no output depends on the other node
+        found = set(problems(edited(MODELS["qonnx"], both(REFUSALS[first], REFUSALS[name]))))
+        if (first, name) == ("softmax", "requantized"):  # its scale reaches the concat instead
+            assert len(found) == 2 and "joins maps of scales 2^-7, 2^-4" in max(found - {mine})
+        else:
+            assert found == ({mine} if name in HIDDEN[first] else {mine, other}), name
+
+
+def test_a_pair_of_linear_nodes_around_a_refused_quantizer_adds_nothing():
+    """Its DequantizeLinear shares the zero point, and the convolution behind has sums of unknown scale."""
+    (only,) = problems(edited(MODELS["qcdq"], QCDQ["activation zero point"]))
+    assert only.startswith("QuantizeLinear 'dw.q.codes'")
+
+
+def test_parameters_of_a_refused_weight_are_judged():
+    edit = both(value("stem.weight.zero", 1), attrs("stem", dilations=[2, 2], group=3))
+    assert [text.partition(":")[0] for text in problems(edited(MODELS["qonnx"], edit))] == [
+        "Quant 'stem.weight.q'", "Conv 'stem'", "Conv 'stem'",
+    ]  # fmt: skip
 
 
 def test_two_quantizers_of_one_convolution():

@@ -1,0 +1,285 @@
+"""Import patterns of the operators that only choose or move codes: pooling, upsampling, concat, slices, shuffle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from codesign.onnx_conv import pads_of
+from codesign.onnx_site import INCONSISTENT, Site
+from codesign.onnx_values import (
+    NO_SHAPE,
+    REFUSED,
+    Acc,
+    Act,
+    Codes,
+    Const,
+    Grouped,
+    Poison,
+    Raw,
+    Refused,
+    Unknown,
+    Value,
+)
+from codesign.ops import Concat, MaxPool, Shuffle, Slice, Upsample
+
+SHUFFLE = "Shuffle as Reshape, Transpose of axes 1 and 2, Reshape; nothing else may be reshaped."
+
+
+def maxpool(site: Site) -> Value:
+    site.codes()
+    kernel = site.wholes("kernel_shape", (), 2)
+    sy, sx = site.wholes("strides", (1, 1))
+    pads = (0, 0, 0, 0)
+    if kernel == (3, 3):
+        pads = pads_of(site, (3, 3))
+    else:
+        site.note(f"has the kernel {list(kernel)}, expected 3x3", "Use a 3x3 max-pool.")
+    if sy != sx or sy not in (1, 2):
+        site.note(f"has strides {sy},{sx}, expected 1 or 2 on both axes", "Use such a stride.")
+    if site.whole("ceil_mode", 0):
+        site.note("has ceil_mode 1, expected 0", "Use ceil_mode=False.")
+    if (dilations := site.wholes("dilations", (1, 1))) != (1, 1):
+        site.note(f"has dilations {list(dilations)}, expected 1", "Use a max-pool without dilation.")
+    site.check()
+    return site.view(MaxPool((3, 3), (sy, sx), pads), site.act())
+
+
+def resize(site: Site) -> Value:
+    act = site.codes()
+    mode = site.text("mode", "nearest")
+    if mode != "nearest":
+        site.note(f"has mode {mode}, expected nearest", "Upsample with mode nearest.")
+        site.guess = Poison()  # it would make new values, and a quantizer behind it is in its place
+    wanted = _factors(site, act)
+    if wanted is not None and wanted != [1.0, 1.0, 2.0, 2.0]:
+        shown = ",".join(f"{s:g}" for s in wanted)
+        site.note(f"scales N,C,H,W by {shown or 'unknown factors'}, expected 1,1,2,2", "Upsample by 2.")
+    elif mode == "nearest":
+        _sampling(site)
+    site.check()
+    return site.view(Upsample(2), site.act())
+
+
+def _factors(site: Site, act: Act | None) -> list[float] | None:
+    """Factors of N, C, H, W; [] where the node gives none; None where they depend on something refused."""
+    try:
+        scales, sizes = site.const(2), site.ints(3)
+    except Unknown:
+        return None
+    except Refused as error:
+        site.note(error.reason, error.remedy)
+        return None
+    if scales is not None and scales.size == 4:
+        return [float(s) for s in scales.reshape(-1)]
+    if sizes is None or len(sizes) != 4:
+        return []
+    if act is None or 0 in act.shape:
+        return None
+    h, w, c = act.shape
+    return [1.0, sizes[1] / c, sizes[2] / h, sizes[3] / w]
+
+
+def _sampling(site: Site) -> None:
+    """Note a choice of pixels that is not each pixel twice."""
+    where, rounding = site.text("coordinate_transformation_mode", "half_pixel"), site.text(
+        "nearest_mode", "round_prefer_floor"
+    )  # fmt: skip
+    out = np.arange(4)
+    source = {
+        "asymmetric": out / 2,
+        "half_pixel": (out + 0.5) / 2 - 0.5,
+        "pytorch_half_pixel": (out + 0.5) / 2 - 0.5,
+    }
+    rounded: dict[str, Callable[[Any], Any]] = {
+        "floor": np.floor,
+        "ceil": np.ceil,
+        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+    }
+    reads = rounded[rounding](source[where]) if where in source and rounding in rounded else None
+    if reads is None or not np.array_equal(np.maximum(reads, 0), out // 2):
+        site.note(
+            f"samples with {where} and {rounding}, which does not repeat each pixel",
+            "Use coordinate_transformation_mode asymmetric with nearest_mode floor.",
+        )
+
+
+def concat(site: Site) -> Value:
+    acts = [site.feature(i) for i in range(len(site.inputs))]
+    known = [act for act in acts if act is not None]
+    if site.whole("axis", 1) not in (1, -3):
+        site.note(f"joins axis {site.whole('axis', 1)}, expected 1 (channels)", "Join channels.")
+    if len({a.scale for a in known}) > 1:
+        shown = ", ".join(f"2^{int(np.log2(a.scale))}" for a in known)
+        site.note(
+            f"joins maps of scales {shown}, expected equal scales", "Share one quantizer among its inputs."
+        )
+    if len({a.elem.signed for a in known}) > 1:
+        shown = ", ".join(str(a.elem) for a in known)
+        site.note(
+            f"joins {shown}, expected all signed or all unsigned", "Share one quantizer among its inputs."
+        )
+    site.check()
+    if None in acts:
+        raise Unknown  # the scale of one is that of all, but the known one may be the wrong one
+    low, high = min(a.lo for a in known), max(a.hi for a in known)
+    widest = max((a.elem for a in known), key=lambda elem: elem.bits)
+    site.guess = Act(REFUSED, NO_SHAPE, known[0].scale, widest, low, high)
+    sources = [site.importer.value(act) for act in known]
+    name, type_ = site.emit(Concat(), *sources)
+    h, w, c = type_.shape
+    return Act(name, (h, w, c), known[0].scale, type_.elem, low, high)
+
+
+def split(site: Site) -> tuple[Value, ...]:
+    act = site.codes()
+    if site.whole("axis", 0) not in (1, -3):
+        site.note(f"splits axis {site.whole('axis', 0)}, expected 1 (channels)", "Split channels.")
+    site.check()
+    act, sizes = site.act(), site.ints(1)
+    channels, parts = act.shape[2], len(site.node.output)
+    if not channels:
+        raise Unknown
+    if sizes is None:
+        size = -(-channels // parts)
+        sizes = [min(size, channels - i * size) for i in range(parts)]
+    if sum(sizes) != channels or min(sizes) < 1 or len(sizes) != parts:
+        raise Refused(f"splits {channels} channels into {sizes}", INCONSISTENT)
+    starts = np.cumsum([0, *sizes])
+    held = Act(site.importer.value(act), act.shape, act.scale, act.elem, act.lo, act.hi)
+    return tuple(
+        site.view(Slice(int(a), int(b)), held) if b - a < channels else held
+        for a, b in zip(starts, starts[1:], strict=False)
+    )
+
+
+def slice_(site: Site) -> Value:
+    act = site.codes()
+    starts, stops = site.ints(1), site.ints(2)
+    if starts is None or stops is None:
+        raise Refused("has no starts or ends", INCONSISTENT)
+    axes = site.ints(3) or list(range(len(starts)))
+    steps = site.ints(4) or [1] * len(starts)
+    if not len(starts) == len(stops) == len(axes) == len(steps):
+        raise Refused("has starts, ends, axes and steps of different counts", INCONSISTENT)
+    h, w, c = NO_SHAPE if act is None else act.shape
+    sizes, bounds = {1: c, 2: h, 3: w}, (0, c)
+    for start, stop, axis, step in zip(starts, stops, axes, steps, strict=True):
+        size = sizes.get(axis % 4, 1)
+        if step != 1:
+            site.note(f"has step {step}, expected 1", "Take neighbouring channels.")
+        elif axis % 4 == 1:
+            bounds = slice(start, stop).indices(size)[:2]
+        elif axis % 4 == 0 or not _everything(start, stop, size):
+            site.note(f"cuts axis {axis}, expected 1 (channels)", "Slice channels only.")
+    site.check()
+    act = site.act()
+    return act if bounds == (0, c) and c else site.view(Slice(*bounds), act)
+
+
+def _everything(start: int, stop: int, size: int) -> bool:
+    """Whether start..stop is all of an axis; of one whose size is not known (0): whether it may be."""
+    return slice(start, stop).indices(size)[:2] == (0, size) if size else start <= 0 <= stop
+
+
+def reshape(site: Site) -> Value:
+    value = site.input(0)
+    if isinstance(value, Codes):
+        return _reshaped(site, value)
+    grouped_from = value if isinstance(value, Grouped) else None
+    act = grouped_from.of if grouped_from is not None else site.feature()
+    dims = site.ints(1) or []
+    site.check()
+    if act is None or 0 in act.shape:
+        return _unknown_reshape(site, act, grouped_from, dims)
+    h, w, c = act.shape
+    before: tuple[int, ...] = (c, h, w)
+    if grouped_from is not None:
+        tail = (grouped_from.groups, c // grouped_from.groups)
+        before = (*(tail[::-1] if grouped_from.swapped else tail), h, w)
+    wanted = _resolved(site, before, dims)
+    if wanted == (c, h, w):
+        if grouped_from is not None and grouped_from.swapped:
+            return site.view(Shuffle(grouped_from.groups), act)
+        return act
+    grouped = len(wanted) in (3, 4) and wanted[0] * wanted[1] == c and wanted[2:] in ((h, w), (h * w,))
+    if grouped and grouped_from is None:
+        return Grouped(act, wanted[0], False, site.where)
+    raise Refused(
+        f"changes {list(before)} per image into {list(wanted)}, which is no channel shuffle", SHUFFLE
+    )
+
+
+def _unknown_reshape(site: Site, act: Act | None, grouped: Grouped | None, dims: list[int]) -> Value:
+    """A reshape of a map of unknown shape: judged by the batch and the number of axes alone."""
+    if dims and site.importer.batch is not None and dims[0] not in (-1, 0, site.importer.batch):
+        raise _moves_images(dims)
+    if len(dims) not in (4, 5) or (grouped is not None and len(dims) == 5):
+        raise Refused(f"changes the map into {dims}, which is no channel shuffle", SHUFFLE)
+    if grouped is not None:
+        return replace(grouped.of, source=REFUSED, shape=NO_SHAPE)
+    if act is None or len(dims) == 4:
+        raise Unknown
+    return Grouped(act, dims[1], False, site.where)
+
+
+def _moves_images(dims: list[int]) -> Refused:
+    return Refused(f"moves elements between images (to {dims})", "Keep the batch as the first axis.")
+
+
+def _reshaped(site: Site, value: Codes) -> Codes:
+    """A quantized parameter in another shape, such as a bias as [1,C,1,1]."""
+    dims = site.ints(1) or []
+    scale = np.broadcast_to(value.scale, value.codes.shape)
+    try:
+        return replace(value, codes=value.codes.reshape(dims), scale=scale.reshape(dims))
+    except ValueError:
+        raise Refused(f"changes {list(value.codes.shape)} into {dims}", INCONSISTENT) from None
+
+
+def _resolved(site: Site, before: tuple[int, ...], dims: list[int]) -> tuple[int, ...]:
+    """The per-image shape that Reshape's `dims` (with its 0 and -1) mean."""
+    batch, total = site.importer.batch, prod(before)
+    keep_zero = bool(site.whole("allowzero", 0))
+    if len(dims) < 2 or (dims[0] not in (-1, batch) and (dims[0] != 0 or keep_zero)):
+        raise _moves_images(dims)
+    rest = [before[i] if d == 0 and i < len(before) and not keep_zero else d for i, d in enumerate(dims[1:])]
+    if rest.count(-1) == 1 and dims[0] != -1:
+        others = -prod(rest)
+        rest = [total // others if d == -1 and others else d for d in rest]
+    if prod(rest) != total or min(rest) < 1:
+        raise Refused(f"changes {list(before)} per image into {dims}", INCONSISTENT)
+    return tuple(rest)
+
+
+def transpose(site: Site) -> Value:
+    value, perm = site.input(0), list(site.wholes("perm", (), count=-1))
+    shuffles = perm in ([0, 2, 1, 3, 4], [0, 2, 1, 3])
+    if isinstance(value, Grouped):
+        if shuffles:
+            return Grouped(value.of, value.groups, not value.swapped, site.where)
+    else:
+        act = site.feature()
+        if perm == [0, 1, 2, 3] or (isinstance(value, Poison) and shuffles):
+            site.check()
+            if act is None:
+                raise Unknown
+            return act
+    raise Refused(f"permutes axes by {perm}, which is no channel shuffle", "Keep the layout N,C,H,W.")
+
+
+def shape(site: Site) -> Value:
+    value = site.input(0)
+    if isinstance(value, Poison) or (isinstance(value, (Act, Acc, Raw)) and 0 in value.shape):
+        site.guess = Poison(constant=True)
+        raise Unknown
+    if not isinstance(value, (Act, Acc, Raw)):
+        raise Refused("takes the shape of something that is no feature map", INCONSISTENT)
+    h, w, c = value.shape
+    dims = np.array([site.importer.batch or -1, c, h, w])  # -1 is what Reshape wants for an open batch
+    return Const(dims[site.whole("start", 0) : site.whole("end", 4)])
