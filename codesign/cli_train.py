@@ -73,6 +73,10 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Model file (else RUN/model.onnx).")
     ] = None,
+    qcdq: Annotated[
+        bool,
+        typer.Option("--qcdq", help="QuantizeLinear and DequantizeLinear nodes instead of QONNX's Quant."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a quantized network as model.onnx, which stock onnxruntime runs bit-exactly, with its card."""
@@ -83,7 +87,7 @@ def export(
     recipe = opened(run)
     target = output or run / "model.onnx"
     with working("Exporting") as say:
-        card = export_run(recipe, run, target, say)
+        card = export_run(recipe, run, target, say, "qcdq" if qcdq else "qonnx")
     if as_json:
         print_json(card)
     else:

@@ -150,8 +150,8 @@ def quantize_trained(
         figures = measured(recipe, out, "ptq", twin, data.classes, say)
     stage = recipe.qat_stage if qat else Stage((), recipe.qat_stage.lr)
     seeded(recipe.seed + 1)
-    images = images_of(recipe, data, recipe.seed + 1)
-    train(twin, stage, images, detector_loss(model, stage), out, "qat", report)
+    images, validate = images_of(recipe, data, recipe.seed + 1), validation(recipe, twin, data.classes)
+    train(twin, stage, images, detector_loss(model, stage), out, "qat", report, validate=validate)
     return measured(recipe, out, "fake-quant", twin, data.classes, say) if qat else figures
 
 
@@ -166,12 +166,20 @@ def quantized_model(recipe: Recipe, out: Path) -> tuple[nn.Module, Dataset]:
     return twin.eval(), data
 
 
-def accuracy(runner: Runner, recipe: Recipe) -> dict[str, float]:
-    """AP50 (area and VOC07) and COCO AP on the recipe's held-out data."""
-    held_out = load(recipe.held_out)
-    samples = (held_out[i] for i in range(len(held_out)))
+def validation(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> Callable[[], float] | None:
+    """AP50 of a network in training on the recipe's validation data, if it names some."""
+    if not recipe.validation:
+        return None
+    config = configuration(recipe, len(classes))
+    return lambda: accuracy(torch_runner(model, config, classes), recipe.validation)["ap50"]
+
+
+def accuracy(runner: Runner, spec: str) -> dict[str, float]:
+    """AP50 (area and VOC07) and COCO AP on a data spec."""
+    data = load(spec)
+    samples = (data[i] for i in range(len(data)))
     scores = evaluate_detector(
-        runner.detect, runner.detector.classes, samples, held_out.classes, where=recipe.held_out
+        runner.detect, runner.detector.classes, samples, data.classes, where=spec
     ).scores
     return {"ap50": scores.ap50, "ap50_voc07": scores.ap50_voc07, "coco_ap": scores.coco_ap}
 
@@ -186,7 +194,7 @@ def measured(
         if say:
             say(f"measuring {key} on {recipe.held_out}")
         config = configuration(recipe, len(classes))
-        figures[key] = accuracy(torch_runner(model.eval(), config, classes), recipe)
+        figures[key] = accuracy(torch_runner(model.eval(), config, classes), recipe.held_out)
         figures["parameters"] = parameter_count(build(config))
         _write(path, json.dumps(figures, indent=2) + "\n")
     return figures

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -35,10 +35,15 @@ SHEET = (6, 4)  # columns and rows of the sample sheet
 
 
 def export_run(
-    recipe: Recipe, run: Path, target: Path, say: Callable[[str], None] | None = None
+    recipe: Recipe,
+    run: Path,
+    target: Path,
+    say: Callable[[str], None] | None = None,
+    flavour: Literal["qonnx", "qcdq"] = "qonnx",
 ) -> dict[str, Any]:
     """Export the quantized network of a run, measure the file on the held-out data, write card and pictures.
 
+    `flavour` qcdq writes QuantizeLinear and DequantizeLinear. A text RUN/notes.txt goes into the card.
     Returns the card. Raises ExportError or TrainingError; then `target` is as it was.
     """
     say = say or (lambda _: None)
@@ -50,7 +55,7 @@ def export_run(
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.stem}.draft.onnx")
     try:
-        report = export_onnx(twin, draft, config.size, meta, samples=_inputs(held_out, config.size))
+        report = export_onnx(twin, draft, config.size, meta, flavour, _inputs(held_out, config.size))
         say(f"measuring the integer network on {recipe.held_out}")
         runner = integer_runner(draft)
         figures = json.loads((run / FIGURES).read_text())
@@ -71,8 +76,9 @@ def export_run(
             "seed": recipe.seed,
             "images": {stage: sum(p.images for p in s.phases) for stage, s in _stages(recipe)},
             "training": _training(run),
+            "notes": notes.read_text().strip() if (notes := run / "notes.txt").is_file() else "",
             **{k: figures[k] for k in ("float", "ptq", "fake-quant") if k in figures},
-            "integer": accuracy(runner, recipe),
+            "integer": accuracy(runner, recipe.held_out),
             "export": {
                 "compared": report.compared,
                 "different": report.different,
@@ -105,9 +111,10 @@ def _inputs(data: Dataset, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.stack(codes)).permute(0, 3, 1, 2).float() / 128
 
 
-def _log(run: Path, stage: str) -> list[dict[str, Any]]:
+def _log(run: Path, stage: str, key: str = "loss") -> list[dict[str, Any]]:
     path = run / f"{stage}.log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [line for line in lines if key in line]
 
 
 def _training(run: Path) -> dict[str, Any]:
@@ -141,6 +148,7 @@ def card_text(card: dict[str, Any], stem: str) -> str:
     )
     hours, images, export = card["training"]["hours"], card["images"], card["export"]
     commands = "\n".join(f"    {c}" for c in card["commands"])
+    notes = f"\n{card['notes']}\n" if card["notes"] else ""
     width, height = card["size"][1], card["size"][0]
     return f"""# {card["name"]}
 
@@ -161,7 +169,7 @@ At export {export["different"]} of {export["compared"]:,} output values differed
 The recipe is `quant/recipes/{card["name"]}.toml`; the same commands train it again:
 
 {commands}
-
+{notes}
 ![held-out samples with what the integer network finds]({stem}.samples.png)
 
 ![loss]({stem}.curves.png)
@@ -169,7 +177,7 @@ The recipe is `quant/recipes/{card["name"]}.toml`; the same commands train it ag
 
 
 def _curves(run: Path) -> Any:
-    """Loss of each stage over the images seen."""
+    """Loss of each stage, and AP50 where it was measured, over the images seen."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3), layout="constrained")
@@ -189,6 +197,12 @@ def _curves(run: Path) -> Any:
             xlabel="thousand images",
             ylim=(0, np.percentile([e["loss"] for e in lines], 98) * 1.05),
         )
+        if measured := _log(run, stage, "ap50"):
+            images = np.interp([e["step"] for e in measured], [e["step"] for e in lines], seen / 1000)
+            right = axes.twinx()
+            right.plot(images, [e["ap50"] for e in measured], "k.--", label="AP50, validation", linewidth=1)
+            right.set_ylim(0, 1)
+            right.legend(fontsize=7, loc="upper center")
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
     return figure

@@ -63,6 +63,9 @@ class Recipe:
     pretrain_stage: Stage
     float_stage: Stage
     qat_stage: Stage
+    validation: str = (
+        ""  # data spec: AP50 on it is measured along the way, for the curve; nothing is chosen by it
+    )
     preset: str = "w4a8"
     calibration: int = 256  # images
     seed: int = 0

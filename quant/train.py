@@ -237,9 +237,12 @@ def train(
     workers: int = 1,
     every: int = 50,
     save_every_s: float = 120.0,
+    validate: Callable[[], float] | None = None,
+    validations: int = 8,
 ) -> None:
     """Train in place. State goes to `out/name.*`; a second call resumes, or returns at once if all is done.
 
+    `validate` is called `validations` times, the model in evaluation mode; what it returns is logged as "ap50".
     Files: name.safetensors (parameters and buffers), name.state.pt (optimizer, step), name.log.jsonl (progress).
     """
     rank, processes = world()
@@ -298,18 +301,28 @@ def train(
                 )
                 total, parts, reported, since, shown = 0.0, {}, 0, now, 0
                 if rank == 0:
-                    with (out / f"{name}.log.jsonl").open("a") as log:
-                        log.write(json.dumps(asdict(line)) + "\n")
+                    _log(out, name, asdict(line))
                     if report:
                         report(line)
                 if rank == 0 and now - saved > save_every_s:
                     _save(model, optimizer, out, name, step)
                     saved = now
+            if validate and rank == 0 and step % max(1, stage.steps // validations) == 0:
+                began = time.monotonic()
+                model.eval()
+                _log(out, name, {"step": step, "ap50": validate()})
+                model.train()
+                since += time.monotonic() - began  # the speed shown is that of training
         at += count
         seen += phase.images
     if rank == 0:
         _save(model, optimizer, out, name, step)
     model.eval()
+
+
+def _log(out: Path, name: str, line: dict[str, Any]) -> None:
+    with (out / f"{name}.log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str, step: int) -> None:

@@ -14,6 +14,7 @@ RECIPE = """
 model = "codenet-tiny"
 data = "scenes:split=train,seed=1"
 held_out = "scenes:split=test,count=6,size=128,seed=0"
+validation = "scenes:split=val,count=2,size=128,seed=0"
 calibration = 8
 [options]
 widths = [8, 12, 20, 28, 36]
@@ -61,6 +62,8 @@ def test_train_quantize_export_eval(tmp_path: Path, capsys: pytest.CaptureFixtur
     figures_of = {json.dumps([s[k] for k in keys]) for s in seen.values()}
     assert len(figures_of) == 1  # the rungs agree to the last bit
     assert seen["integer"]["ap50"] == card["integer"]["ap50"] == figures["fake-quant"]["ap50"]
+    assert end("export", run, "-o", tmp_path / "q.onnx", "--qcdq", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["integer"] == card["integer"]
     assert end("build", tmp_path / "m.onnx", "-o", tmp_path / "b") == 0
     capsys.readouterr()
     assert end("verify", tmp_path / "b", "--json") == 0

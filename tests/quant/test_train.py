@@ -1,5 +1,6 @@
 """The training loop: deterministic, resumable, honest about what it cannot do."""
 
+import json
 
 import numpy as np
 import pytest
@@ -187,3 +188,23 @@ def test_parameter_groups_know_scales_offsets_and_weights():
         "weights": (1.0, 0.1),
         "rest": (1.0, 0.0),
     }
+
+
+def test_validation_is_logged_along_the_way_and_leaves_the_run_as_it_is(scenes, tmp_path):
+    plain, _ = run(tmp_path / "a", scenes, STAGE)
+    torch.manual_seed(0)
+    model = build(SMALL)
+    modes = []
+    images = lambda phase: TrainingImages(scenes, phase, 0)  # noqa: E731
+
+    def validate():
+        modes.append(model.training)
+        return 0.25
+
+    loss = detector_loss(model, STAGE)
+    train(
+        model, STAGE, images, loss, tmp_path / "b", "t", workers=0, every=2, validate=validate, validations=5
+    )
+    logged = [json.loads(line) for line in (tmp_path / "b" / "t.log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in logged if "ap50" in e] == [2, 4, 6, 8, 10] and modes == [False] * 5
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
