@@ -115,6 +115,13 @@ def verify(
         list[Path] | None,
         typer.Option("--images", "-i", help="Pictures to compare on (else: shipped ones and noise)."),
     ] = None,
+    lanes: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="Also plan for these numbers of lanes: 1, 2, 4, 8, 16 (else the bundle's only).",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Compare every rung of the ladder with the one before, bit for bit. Exit code 1 on any difference.
@@ -125,16 +132,32 @@ def verify(
     from codesign.bundle import load
     from codesign.ladder import climb, failed
 
+    counts = _lanes(lanes)
     found = load(bundle)
     pictures = _pictures([*(images or []), *(more or [])])
     with working("Verifying") as say:
-        rungs = climb(found, pictures, say)
+        rungs = climb(found, pictures, say, counts)
     if as_json:
         print_json([asdict(r) for r in rungs])
     else:
         show_ladder(rungs, str(bundle))
     if failed(rungs):
         raise typer.Exit(FAILED)
+
+
+def _lanes(text: str) -> list[int]:
+    """`1,2,4` as numbers, each once."""
+    from codesign.board import LANES
+
+    allowed = {str(lanes): lanes for lanes in LANES}
+    parts = [part.strip() for part in text.split(",")] if text else []
+    wrong = [part for part in parts if part not in allowed]
+    if wrong:
+        fail(
+            f"--lanes: {', '.join(map(repr, wrong))}, expected numbers out of {', '.join(allowed)}. "
+            "Separate them by commas."
+        )
+    return list(dict.fromkeys(allowed[part] for part in parts))
 
 
 def _pictures(images: Sequence[Path]) -> list[Any]:

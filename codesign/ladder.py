@@ -7,7 +7,7 @@
 | 2 | model.onnx in onnxruntime | 1 | every quantized tensor holds codes; equality with torch is quoted |
 | 3 | integer graph, node by node | 2 | exact: the contract of the model file leaves no cause for one LSB |
 | 4 | integer-valued ONNX in onnxruntime | 3 | exact |
-| 5 | the bundle's own C++, native and ap_int types | 3 | exact |
+| 5 | the bundle's own C++, native and ap_int types; planned for other numbers of lanes too, where asked | 3 | exact |
 | 6 | RTL | 5 | needs Vivado |
 | 7 | board | 5 | needs a board |
 """
@@ -29,6 +29,7 @@ import numpy.typing as npt
 from codesign import onnx_io, onnx_read
 from codesign.bundle import Bundle
 from codesign.csim import Engine, Simulator
+from codesign.emit import emit
 from codesign.errors import CodesignError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Array, Graph, evaluate
@@ -40,6 +41,7 @@ from codesign.rungs import Codes, OnnxSession, picture_input, simulator_of
 Status = Literal["ok", "fail", "quoted", "not run"]
 Say = Callable[[str], object]
 CARD = "codesign.card"
+CONFIG = "config.hpp"
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,37 @@ def simulation(
     return rungs
 
 
+def other_lanes(
+    bundle: Bundle, graph: Graph, codes: Codes, values: Mapping[str, Array], lanes: Sequence[int], say: Say
+) -> list[Rung]:
+    """Rung 5 for each of `lanes`: the model planned anew, on the bundle's C++ with that engine's constants.
+
+    What a graph computes must not depend on the number of lanes.
+    """
+    sources = {
+        path.relative_to(bundle.hls).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(bundle.hls.rglob("*"))
+        if path.is_file()
+    }
+    rungs = []
+    for count in lanes:
+        title = f"C++, native types, {count} lane{'s' * (count > 1)}"
+        say(f"Compiling the {title}")
+        try:
+            made = plan(graph, count)
+            engine = Engine(sources | {CONFIG: emit(made.config)[CONFIG]})
+            say(f"Simulating the {title}")
+            got = Simulator(engine, made.program).run(codes)
+        except ToolMissing:
+            raise
+        except CodesignError as error:
+            rungs.append(Rung(5, title, 3, "fail", str(error)))
+            continue
+        fine = f"every output equal, {len(made.program.steps)} steps"
+        rungs.append(compare(values, got, graph.outputs).rung(5, title, 3, fine))
+    return rungs
+
+
 def locate(bundle: Bundle, graph: Graph, engine: Engine, codes: Codes, values: Mapping[str, Array]) -> str:
     """Which layer is the first to be wrong, and whether the C++ or the program is to blame.
 
@@ -241,8 +274,12 @@ def hardware() -> list[Rung]:
     return [Rung(6, "RTL, co-simulation", 5, "not run", rtl), Rung(7, "board", 5, "not run", board)]
 
 
-def climb(bundle: Bundle, pictures: Sequence[Pixels], say: Say = lambda text: None) -> list[Rung]:
+def climb(
+    bundle: Bundle, pictures: Sequence[Pixels], say: Say = lambda text: None, lanes: Sequence[int] = ()
+) -> list[Rung]:
     """The whole ladder of a bundle, on pictures and a frame of noise. `say` hears what is being done.
+
+    Rung 5 has a line more for each of `lanes`.
 
     Raises ToolMissing without a C++ compiler: a ladder without rung 5 proves nothing.
     """
@@ -250,7 +287,9 @@ def climb(bundle: Bundle, pictures: Sequence[Pixels], say: Say = lambda text: No
     graph = onnx_io.import_model(bundle.model)
     codes = trial_codes(graph, pictures, str(bundle.model))
     rungs, values = models(bundle.model, graph, codes, say)
-    return [*quoted(graph), *rungs, *simulation(bundle, graph, codes, values, say), *hardware()]
+    simulated = simulation(bundle, graph, codes, values, say)
+    simulated += other_lanes(bundle, graph, codes, values, lanes, say)
+    return [*quoted(graph), *rungs, *simulated, *hardware()]
 
 
 _ONNX = (

@@ -277,6 +277,15 @@ def test_verify_prints_the_ladder(run: Run, bundle: Path) -> None:
     assert sum(r["different"] for r in rungs) == 0
 
 
+def test_verify_plans_for_other_lanes(run: Run, bundle: Path) -> None:
+    rungs = json.loads(run("verify", bundle, "--json", "--lanes", "4, 1,4").out)
+    names = [r["name"] for r in rungs if r["number"] == 5 and r["status"] == "ok"]
+    assert names[2:] == ["C++, native types, 4 lanes", "C++, native types, 1 lane"]
+    assert run("verify", bundle, "--lanes", "2,3,x").error() == (
+        "--lanes: '3', 'x', expected numbers out of 1, 2, 4, 8, 16. Separate them by commas."
+    )
+
+
 def test_detect_draws_and_writes_coco_results(run: Run, bundle: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "sub" / "noise.png"
     other.parent.mkdir()

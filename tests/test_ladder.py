@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from codesign import ladder
 from codesign.bundle import Bundle, load
 from codesign.csim import Engine
 from codesign.errors import ToolMissing
+from codesign.ir import evaluate
 from codesign.ladder import CARD, Rung, climb, compare, failed, hardware, quoted, trial_codes
 from codesign.onnx_io import import_model
 from tests.mini import MINI, bundle_of_mini
@@ -40,6 +42,25 @@ def test_every_rung_of_a_sound_bundle(bundle: Bundle) -> None:
     assert int(layers) > 60  # node by node, not the outputs alone
     assert tensors > 20 * outputs
     assert said[0] == "Reading model.onnx"
+
+
+def test_other_numbers_of_lanes_are_planned_and_compared(bundle: Bundle, tmp_path: Path) -> None:
+    graph = import_model(bundle.model)
+    codes = trial_codes(graph, [])
+    values = evaluate(graph, {"image": codes})
+    rungs = ladder.other_lanes(bundle, graph, codes, values, [1, 4], lambda text: None)
+    assert [r.name for r in rungs] == ["C++, native types, 1 lane", "C++, native types, 4 lanes"]
+    assert [(r.number, r.against, r.status, r.compared) for r in rungs] == [(5, 3, "ok", 16 * 24 * 7)] * 2
+    values["wh"] = values["wh"].copy()
+    values["wh"][0, 3, 2, 1] += 2
+    (rung,) = ladder.other_lanes(bundle, graph, codes, values, [4], lambda text: None)
+    assert (rung.status, rung.note, rung.different) == ("fail", "first differs in wh, by up to 2", 1)
+    # They run on the bundle's own sources, not on the package's.
+    shutil.copytree(bundle.directory, tmp_path / "broken")
+    (tmp_path / "broken" / "hls" / "engine.hpp").write_text("#error broken here\n")
+    broken = replace(bundle, directory=tmp_path / "broken")
+    (rung,) = ladder.other_lanes(broken, graph, codes, values, [2], lambda text: None)
+    assert rung.status == "fail" and "broken here" in rung.note
 
 
 def test_accuracy_is_quoted_from_the_card_and_says_so() -> None:
