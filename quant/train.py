@@ -259,6 +259,8 @@ def train(
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=stage.lr)
     step = _resume(model, optimizer, out, name)
+    if rank == 0:
+        _forget(out, name, step)
     net: nn.Module = model
     if processes > 1:
         if not torch.distributed.is_initialized():
@@ -323,6 +325,14 @@ def train(
 def _log(out: Path, name: str, line: dict[str, Any]) -> None:
     with (out / f"{name}.log.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def _forget(out: Path, name: str, step: int) -> None:
+    """Drop from the log what an interrupted run did after the state that is resumed."""
+    path = out / f"{name}.log.jsonl"
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str, step: int) -> None:

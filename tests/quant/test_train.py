@@ -64,8 +64,12 @@ def test_the_same_run_twice_and_an_interrupted_one_end_alike(scenes, tmp_path):
         limited = lambda phase: Limited(scenes, phase, 0)  # noqa: E731
         loss = detector_loss(model, STAGE)
         train(model, STAGE, limited, loss, tmp_path / "c", "t", workers=0, every=1, save_every_s=0)
+    with (tmp_path / "c" / "t.log.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 9, "loss": 0.0}) + "\n")  # done after the last save
     resumed, rest = run(tmp_path / "c", scenes, STAGE, seed=0)
     assert lines[-1].step == STAGE.steps == rest[-1].step and rest[0].step == 8
+    steps = [json.loads(line)["step"] for line in (tmp_path / "c" / "t.log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 10]
     for key, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
         assert torch.equal(value, resumed.state_dict()[key]), key
