@@ -16,7 +16,20 @@ from codesign import cli, cli_common, shipped
 from tests.mini import CLASSES, MINI, bundle_of_mini
 
 Run = Callable[..., "Ended"]
-VERBS = ("zoo", "train", "quantize", "export", "inspect", "build", "csim", "verify", "detect", "eval", "demo")
+VERBS = (
+    "zoo",
+    "train",
+    "quantize",
+    "export",
+    "inspect",
+    "build",
+    "estimate",
+    "csim",
+    "verify",
+    "detect",
+    "eval",
+    "demo",
+)
 
 
 class Ended:

@@ -21,6 +21,7 @@ DETECTION |= {"codesign.accuracy", "codesign.rungs"}
 COMPILER = {"codesign", "boards", "hls_templates", "numpy", "onnx", "onnxruntime", "google.protobuf", "tomli"}
 ALLOWED = {
     "codesign/": COMPILER | {"PIL"},
+    "codesign/roofline.py": COMPILER | {"matplotlib"},
     "codesign/metrics.py": COMPILER | {"faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},
     "boards/": {"boards", "numpy", "pynq"},

@@ -1,0 +1,285 @@
+"""The estimate: cycles against loops that are walked and counted, totals, size, the picture, and the verb."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesign import cli, published
+from codesign.board import Board, load_board
+from codesign.bundle import load
+from codesign.errors import ToolMissing
+from codesign.estimate import estimate, row_words, stages, used_macs, window_cycles, window_words
+from codesign.ir import Graph
+from codesign.plan import Plan, plan
+from codesign.program import EngineConfig, Segment, Step, program_words
+from codesign.resources import Unit, memory, over_budget, resources
+from codesign.roofline import picture
+from tests.mini import bundle_of_mini
+from tests.models import macs, random_codenet_graph
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """A small CoDeNet without a weight of 0, so that no lane in use looks like padding."""
+    made = random_codenet_graph(seed=3, size=(32, 48))
+    consts = {n: np.where(a == 0, 1, a) if n.endswith(".weight") else a for n, a in made.consts.items()}
+    return replace(made, consts=consts)
+
+
+@pytest.fixture(scope="module")
+def planned(graph: Graph) -> Plan:
+    return plan(graph, 8)
+
+
+@pytest.fixture(scope="module")
+def board() -> Board:
+    return load_board("ultra96")
+
+
+def walked_window(step: Step, config: EngineConfig) -> int:
+    """Turns of the loop of window.hpp, one by one. Every input word must arrive, every output word must leave."""
+    into, out = row_words(step, config), step.out_width * window_words(step, config)
+    turns = arrived = left = fetched = 0
+    centre = step.origin[0] - step.stride[0]
+    for row in range(-1, step.out_height):
+        last = row == step.out_height - 1
+        lowest_needed = centre + step.stride[0] + step.reach  # by the next row
+        waiting = into * (
+            step.height - fetched if last else max(0, min(lowest_needed + 1, step.height) - fetched)
+        )
+        leaving = 0 if row == -1 else out
+        fetched += waiting // into
+        while waiting or leaving:
+            turns += 1
+            if waiting:
+                waiting, arrived = waiting - 1, arrived + 1
+            if leaving:
+                leaving, left = leaving - 1, left + 1
+        centre += step.stride[0]
+    assert (arrived, left) == (step.height * into, step.out_height * out)
+    return turns
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 12), width=st.integers(1, 6), groups=st.integers(1, 3), stride=st.integers(1, 4),
+    window=st.sampled_from(["depthwise", "deformable", "max-pool", "gather"]), kernel=st.integers(1, 3),
+    reach=st.integers(0, 5), packed=st.booleans(),
+)  # fmt: skip
+def test_window_cycles_are_the_turns_of_its_loop(
+    height, width, groups, stride, window, kernel, reach, packed
+):
+    step = Step(
+        (), (Segment(0, groups, groups),), (), height, width, groups, -(-height // stride), -(-width // stride),
+        window=window, kernel=kernel if window in ("max-pool", "gather") else 3, stride=(stride, stride),
+        reach=reach if window == "deformable" else 1, packed=packed and window == "gather",
+    )  # fmt: skip
+    config = EngineConfig(pack_log2=1)
+    assert window_cycles(step, config) == walked_window(step, config)
+
+
+def test_stages_of_a_program_are_the_turns_of_their_loops(planned: Plan):
+    for step in planned.program.steps:
+        found = stages(step, planned.config)
+        load = sum(
+            s.count
+            for _ in range(step.height)
+            for _ in range(row_words(step, planned.config) // step.groups)
+            for s in step.load
+        )
+        turns = store = offsets = 0
+        for _ in range(step.out_height * step.out_width):
+            offsets += step.window == "deformable"
+            store += sum(s.count for s in step.store)
+            if step.pointwise == "none":
+                turns += window_words(step, planned.config)
+                continue
+            for _ in range(step.pointwise_out):
+                for _ in range(step.pointwise_in):
+                    turns += 2 if step.pointwise == "int8" else 1
+        assert (found["load"], found["compute"], found["store"], found["offsets"]) == (
+            load,
+            turns,
+            store,
+            offsets,
+        )
+        if step.window == "pass":
+            assert found["window"] == load
+        else:
+            assert found["window"] == walked_window(step, planned.config)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
+def test_macs_are_those_of_the_graph(graph: Graph, lanes: int):
+    program = plan(graph, lanes).program
+    assert sum(sum(used_macs(step, lanes)) for step in program.steps) == macs(graph)
+
+
+def test_totals_are_the_sums_of_their_parts(planned: Plan, board: Board):
+    cost = estimate(planned.program, planned.config, board)
+    assert cost.cycles == cost.header + sum(s.cycles for s in cost.steps)
+    assert sum(cost.by_bound().values()) == cost.cycles - cost.header
+    assert cost.seconds == cost.cycles / (board.clock_mhz * 1e6)
+    assert cost.written_bytes == sum(s.stages["store"] for s in cost.steps) * 8
+    assert 0 < cost.efficiency <= max(s.efficiency for s in cost.steps) <= 1
+    for step in cost.steps:
+        assert step.cycles > max(step.stages.values()) and step.cycles > step.parameters
+        assert step.bound == "parameters" or step.stages[step.bound] == max(step.stages.values())
+
+
+def test_every_byte_of_the_program_is_read(planned: Plan, board: Board):
+    """Parameters once, header once, descriptors and segments twice."""
+    cost = estimate(planned.program, planned.config, board)
+    features = 8 * sum(s.stages["load"] + s.stages["offsets"] for s in cost.steps)
+    parameters = 8 * sum(step.parameter_words for step in planned.program.steps)
+    described = 8 * program_words(planned.program.steps, 8) - parameters - 64
+    assert cost.read_bytes == features + parameters + 64 + 2 * described
+
+
+def test_slow_memory_limits_every_step(planned: Plan, board: Board):
+    quick = estimate(planned.program, planned.config, replace(board, dram_bytes_per_s=10**12))
+    slow = estimate(planned.program, planned.config, replace(board, dram_bytes_per_s=10**7))
+    assert not any(s.bound == "DRAM" for s in quick.steps)
+    assert {s.bound for s in slow.steps} <= {"DRAM", "parameters"}
+    least = (slow.read_bytes + slow.written_bytes) / (0.75 * 10**7)
+    assert slow.seconds >= least, "three quarters of the peak are usable"
+
+
+def test_a_word_wider_than_a_port_takes_beats(graph: Graph):
+    z2 = load_board("pynq-z2")  # ports of 64 bits
+    made = plan(graph, 16)
+    wide = estimate(made.program, made.config, replace(z2, hp_width_bits=128, dram_bytes_per_s=10**12))
+    narrow = estimate(made.program, made.config, replace(z2, dram_bytes_per_s=10**12))
+    for a, b in zip(wide.steps, narrow.steps, strict=True):
+        busiest = max(a.stages[n] for n in ("load", "offsets", "store"))
+        assert (a.stages["DRAM"], b.stages["DRAM"]) == (busiest, 2 * busiest)
+
+
+@pytest.mark.parametrize(
+    ("words", "bits", "copies", "two_readers", "expected"),
+    [
+        (512, 36, 1, False, Unit("m", bram18=1)),  # the forms of the vendors' memory guides (UG473, UG573)
+        (1024, 18, 1, False, Unit("m", bram18=1)),
+        (512, 72, 1, False, Unit("m", bram18=2)),
+        (513, 36, 1, False, Unit("m", bram18=2)),
+        (1024, 18, 2, True, Unit("m", bram18=2)),
+        (512, 36, 1, True, Unit("m", bram18=2)),
+        (64, 99, 3, False, Unit("m", memory_luts=396)),
+    ],
+)
+def test_memories(words: int, bits: int, copies: int, two_readers: bool, expected: Unit):
+    assert memory("m", words, bits, copies, two_readers=two_readers) == expected
+
+
+def test_size_grows_with_every_constant():
+    config = EngineConfig(lanes=8)
+    least = resources(config)
+    assert least.dsps == 8 * 8 + 9 * 8 + 2 * 2 * 8
+    for name in ("ring_rows", "row_words", "weight_tiles", "window_groups", "input_words", "output_words"):
+        more = resources(replace(config, **{name: 16 * getattr(config, name)}))
+        assert more.bram36 > least.bram36 and more.dsps == least.dsps
+
+
+def test_over_budget_names_the_largest_and_a_remedy(board: Board):
+    assert over_budget(EngineConfig(lanes=8), board) == ""
+    assert over_budget(EngineConfig(lanes=16), board) == (
+        "ultra96: needs 464 DSP of 360 (estimated). Largest: pointwise array (256), window taps (144), "
+        "requantizers (64). Build with --lanes 8, or build for zcu104."
+    )
+    assert over_budget(EngineConfig(lanes=64, weight_tiles=1 << 16), board).endswith(
+        "Build a smaller model, or with smaller constants."
+    )
+
+
+@pytest.mark.parametrize("config", published.CONFIGS, ids=lambda c: c.name)
+def test_published_times_within_15_percent(config: published.Published):
+    layers = list(published.convolutions(config.size, config.widths))
+    assert len(layers) == 74 - 1 - 3, "all but the stem and the last of three heads"
+    assert published.milliseconds(layers) == pytest.approx(config.measured_ms, rel=0.15)
+
+
+def test_published_shapes_are_the_network_s():
+    """Without the stem and the last 1x1 of each head, as that engine ran it."""
+    graph = random_codenet_graph(
+        size=64, widths=published.WIDTHS_1X, repeats=published.REPEATS, decoder=published.DECODER, head=published.HEAD
+    )  # fmt: skip
+    types = graph.types()
+    left_out = {"stem", "hm", "wh", "reg", "head.hm.out", "head.wh.out", "head.reg.out"}
+    theirs = sum(n.op.macs(*(types[s] for s in n.inputs)) for n in graph.nodes if n.name not in left_out)
+    ours = sum(
+        la.pixels * (9 * la.inputs if la.depthwise else la.inputs * la.outputs)
+        for la in published.convolutions(64, published.WIDTHS_1X)
+    )
+    assert ours == theirs
+
+
+def verb(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+def test_verb(tmp_path, capsys):
+    bundle = bundle_of_mini(tmp_path / "bundle", lanes=8)
+    code, out, _ = verb(capsys, "estimate", bundle)
+    assert code == 0 and "frames/s estimated" in out and "limited by" in out and "168 of 360" in out
+    assert "measured" not in out
+    code, out, _ = verb(capsys, "estimate", bundle, "--json")
+    again = verb(capsys, "estimate", bundle, "--json")[1]
+    facts: dict[str, Any] = json.loads(out)
+    assert code == 0 and out == again
+    assert facts["kind"] == facts["resources"]["kind"] == "estimated"
+    assert sum(facts["cycles_by_bound"].values()) == sum(s["cycles"] for s in facts["steps"])
+    assert facts["frames_per_s"] == pytest.approx(1e6 * facts["clock_mhz"] / facts["cycles"])
+    assert facts["resources"]["over_budget"] == ""
+    assert all(s["name"] and not s["name"].startswith("step ") for s in facts["steps"]), "names of the nodes"
+    slower = json.loads(verb(capsys, "estimate", bundle, "--board", "pynq-z2", "--json")[1])
+    assert slower["board"] == "pynq-z2" and slower["frames_per_s"] < facts["frames_per_s"]
+
+
+def test_verb_refuses_what_does_not_fit(tmp_path, capsys):
+    bundle = bundle_of_mini(tmp_path / "bundle", lanes=16)
+    code, out, err = verb(capsys, "estimate", bundle)
+    assert code == 1 and "frames/s" in out
+    assert err.partition("over budget: ")[2].strip() == over_budget(
+        load(bundle).config, load_board("ultra96")
+    )
+    code, out, _ = verb(capsys, "estimate", bundle, "--json")
+    assert code == 1 and json.loads(out)["resources"]["budget"]["DSP"] == {"needs": 464, "has": 360}
+
+
+def test_verb_wants_a_bundle(tmp_path, capsys):
+    code, _, err = verb(capsys, "estimate", tmp_path / "none")
+    assert code == 2 and "no such directory, expected a bundle. Make one with `codesign build`." in err
+
+
+def test_picture(planned: Plan, board: Board):
+    pytest.importorskip("matplotlib", reason="the picture needs the extra [quant]")
+    png = picture(estimate(planned.program, planned.config, board), board)
+    assert png.startswith(b"\x89PNG") and len(png) > 10_000
+
+
+def test_picture_says_what_to_install(planned: Plan, board: Board, monkeypatch: pytest.MonkeyPatch):
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ToolMissing) as refused:
+        picture(estimate(planned.program, planned.config, board), board)
+    assert str(refused.value) == (
+        "matplotlib: not installed, expected for --picture. Install the extra: "
+        "pip install 'codesign-fpga[quant]', or leave out --picture."
+    )
