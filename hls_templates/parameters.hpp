@@ -69,9 +69,9 @@ Tile:
       for (int lane = 0; lane < C::kLanes; ++lane) {
         #pragma HLS UNROLL
         const int byte = int(Types<C>::Memory::byte(word, lane));
-        weights[tile][2 * i][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
+        weights[tile].data[2 * i][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
         if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
-          weights[tile][(2 * i + 1) % C::kLanes][lane] =
+          weights[tile].data[(2 * i + 1) % C::kLanes][lane] =
               static_cast<signed char>(((byte >> 4) ^ flip) - flip);
         }
       }

@@ -26,7 +26,7 @@ Input:
   Output:
     for (int o = 0; o < C::kLanes; ++o) {
       #pragma HLS UNROLL
-      sum[o] += act * int(tile[i][o]);
+      sum[o] += act * int(tile.data[i][o]);
     }
   }
 }

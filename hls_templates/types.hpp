@@ -45,17 +45,18 @@ struct Types {
   typedef Pack<Act, kLanes> Acts;
   typedef Pack<Acc, kLanes> Accs;
 
+  // Arrays rather than Packs inside: DATA_PACK takes no struct that holds other structs.
   // Half of an int8 weight is 0..15, an int4 weight -8..7; five bits hold both.
-  typedef Pack<typename Factor<5>::type, kLanes> TileRow;  // one input lane to each output lane
-  typedef Pack<TileRow, kLanes> Tile;                      // [input lane][output lane]
-
+  struct Tile {
+    typename Factor<5>::type data[kLanes][kLanes];  // [input lane][output lane]
+  };
   struct DepthwiseWeights {
-    Pack<typename Signed<8>::type, kLanes> tap[9];
+    typename Signed<8>::type tap[9][kLanes];
   };
   struct RequantRow {
-    Pack<typename Signed<32>::type, kLanes> bias;
-    Pack<typename Unsigned<8>::type, kLanes> mult;
-    Pack<typename Signed<8>::type, kLanes> shift;
+    typename Signed<32>::type bias[kLanes];
+    typename Unsigned<8>::type mult[kLanes];
+    typename Signed<8>::type shift[kLanes];
   };
 
   typedef hls::stream<Acts> Stream;

@@ -31,7 +31,7 @@ def check_pragmas(unit: Unit) -> Iterator[Finding]:
         yield from _options(pragma, rule)
         yield from _place(unit, pragma, rule)
         if pragma.scope is not None:
-            yield from _names(pragma, pragma.scope, rule)
+            yield from _names(unit, pragma, pragma.scope, rule)
         ports |= {port.lower() for key, port in _pairs(pragma) if key == "port"}
     for function in unit.synthesized(FUNCTIONS):
         if function.spelling == unit.top:
@@ -112,7 +112,7 @@ def _place(unit: Unit, pragma: Pragma, rule: Rule) -> Iterator[Finding]:
         yield _finding(pragma, "pragma-place", f"{name} must come before all statements of its scope")
 
 
-def _names(pragma: Pragma, scope: Scope, rule: Rule) -> Iterator[Finding]:
+def _names(unit: Unit, pragma: Pragma, scope: Scope, rule: Rule) -> Iterator[Finding]:
     for key, value in _pairs(pragma):
         kind = rule.options.get(key)
         name, *fields = re.split(r"\.|->|\[", value)
@@ -136,6 +136,8 @@ def _names(pragma: Pragma, scope: Scope, rule: Rule) -> Iterator[Finding]:
                 )
                 yield _finding(pragma, "pragma-place", text)
             yield from _shape(pragma, declared, value, [f.rstrip("]") for f in fields])
+            if pragma.name == "data_pack":
+                yield from _flat(unit, pragma, declared, value)
 
 
 def _port(pragma: Pragma, scope: Scope, name: str) -> Iterator[Finding]:
@@ -175,6 +177,28 @@ def _shape(pragma: Pragma, declared: ci.Cursor, value: str, fields: list[str]) -
         yield _finding(pragma, "pragma-variable", f"{value}: not an array")
     elif known and dim.isdigit() and int(dim) > dimensions:
         yield _finding(pragma, "pragma-value", f"{value}: dim={dim} of {dimensions}")
+
+
+def _flat(unit: Unit, pragma: Pragma, declared: ci.Cursor, value: str) -> Iterator[Finding]:
+    """UG902: DATA_PACK does not support packing structs which contain other structs."""
+    kind = unit.instances.get(unit.key(declared))
+    for name in value.split(".")[1:]:
+        fields = {} if kind is None else {f.spelling: f.type for f in _element(kind).get_fields()}
+        kind = fields.get(name)
+    for member in () if kind is None else _element(kind).get_fields():
+        inner = _element(member.type)
+        if inner.kind is TypeKind.RECORD and not inner.spelling.startswith(("ap_", "const ap_")):
+            text = f"{value}: {member.spelling} is a struct in a struct, which DATA_PACK does not take"
+            yield _finding(pragma, "pragma-pack", text)
+
+
+def _element(kind: ci.Type) -> ci.Type:
+    """What is left without arrays and references."""
+    kind = kind.get_canonical()
+    while kind.kind in (TypeKind.CONSTANTARRAY, TypeKind.LVALUEREFERENCE):
+        kind = kind.element_type if kind.kind is TypeKind.CONSTANTARRAY else kind.get_pointee()
+        kind = kind.get_canonical()
+    return kind
 
 
 def _record(declared: ci.Cursor) -> ci.Cursor | None:

@@ -129,6 +129,22 @@ class Unit:
         if not any(c.spelling == self.top for c in self.nodes.values()):
             yield Finding("top.cpp", 1, "parse", f"holds no function {self.top}")
 
+    @cached_property
+    def instances(self) -> dict[Key, ci.Type]:
+        """Types of the variables of all functions as the top function instantiates them, by declaration."""
+        types: dict[Key, ci.Type] = {}
+        seen = set()
+        todo = [c for c in self.nodes.values() if c.spelling == self.top]
+        while todo:
+            for c in todo.pop().walk_preorder():
+                if c.kind in (K.VAR_DECL, K.PARM_DECL):
+                    types[self.key(c)] = c.type.get_canonical()
+                target = c.referenced if c.kind is K.CALL_EXPR else None
+                if target is not None and target.kind in FUNCTIONS and target.get_usr() not in seen:
+                    seen.add(target.get_usr())
+                    todo.append(target)
+        return types
+
     def inside(self, name: str) -> str | None:
         """Path within the design, None for a file of the system."""
         return name[len(self._prefix) :] if name.startswith(self._prefix) else None

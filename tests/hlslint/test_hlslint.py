@@ -218,6 +218,25 @@ def test_pragmas_of_the_other_tool(dialect):
         assert [f.rule for f in found] == ["pragma-unknown"], name
 
 
+def test_structs_in_structs_cannot_be_packed():
+    """By Vivado HLS; types are those that the top function instantiates."""
+    code = """template <class T> struct Pack { T data[2]; };
+template <class T> struct Types { typedef Pack<T> Row; typedef Pack<Row> Square; };
+struct Both { Types<int>::Row row; ap_int<4> number; };
+template <class T> void f(int n) {
+  typename Types<T>::Row row[4];
+  ONE_WORD(row)
+  typename Types<T>::Square square;
+  ONE_WORD(square)
+  Both both[2];
+  ONE_WORD(both)
+}"""
+    found = [(f.rule, f.text.split(",")[0]) for f in findings(code, "f<ap_int<3> >(n);")]
+    inside = "is a struct in a struct"
+    assert found == [("pragma-pack", f"square: data {inside}"), ("pragma-pack", f"both: row {inside}")]
+    assert findings(code, "f<ap_int<3> >(n);", "vitis") == []
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_port_needs_an_interface(dialect):
     text = (TOP % ("", "")).replace("#pragma HLS INTERFACE s_axilite port=n bundle=control", "")
