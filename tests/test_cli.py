@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from codesign import cli, cli_common, shipped
+from tests.kernels import needs_deform_conv
 from tests.mini import CLASSES, MINI, bundle_of_mini
 
 Run = Callable[..., "Ended"]
@@ -341,6 +342,7 @@ def test_verbs_on_a_bundle_that_is_not_there(run: Run, picture: Path, tmp_path: 
         assert text.startswith("D/nothing")
 
 
+@needs_deform_conv
 def test_eval_gives_the_same_figures_on_every_rung(run: Run, bundle: Path, tmp_path: Path) -> None:
     spec = f"voc:{voc(tmp_path / 'voc')}:test"
     figures = {}

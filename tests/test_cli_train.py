@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from codesign import cli
+from tests.kernels import needs_deform_conv
 
 RECIPE = """
 model = "codenet-tiny"
@@ -36,6 +37,7 @@ def end(*arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
+@needs_deform_conv
 @pytest.mark.slow
 def test_train_quantize_export_eval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("brevitas", reason="needs the extra [quant]")

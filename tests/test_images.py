@@ -29,8 +29,9 @@ def saved(folder: Path, image: Image.Image, name: str = "x.png", **options: obje
 def test_colour_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGB", (4, 3), RED)
     image = image.quantize(2) if mode == "P" else image.convert(mode)
-    name = "x.tif" if mode in ("CMYK", "YCbCr") else "x.png"
-    pixels = read_image(saved(tmp_path, image, name))
+    # Compressed, because Pillow 12 cannot read back the plain YCbCr it writes.
+    tif = {"name": "x.tif", "compression": "tiff_lzw"} if mode in ("CMYK", "YCbCr") else {}
+    pixels = read_image(saved(tmp_path, image, **tif))
     assert (pixels.shape, pixels.dtype) == ((3, 4, 3), np.uint8)
     assert np.abs(pixels.astype(int) - RED).max() <= 2  # YCbCr rounds twice
 

@@ -18,6 +18,7 @@ from codesign.errors import ToolMissing
 from codesign.ir import evaluate
 from codesign.ladder import CARD, Rung, climb, compare, failed, hardware, quoted, trial_codes
 from codesign.onnx_io import import_model
+from tests.kernels import needs_deform_conv
 from tests.mini import MINI, bundle_of_mini
 
 
@@ -26,6 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load(bundle_of_mini(tmp_path_factory.mktemp("ladder") / "bundle"))
 
 
+@needs_deform_conv
 def test_every_rung_of_a_sound_bundle(bundle: Bundle) -> None:
     said: list[str] = []
     picture = np.random.default_rng(5).integers(0, 256, (50, 40, 3)).astype(np.uint8)
@@ -92,6 +94,7 @@ def test_trial_codes_are_the_pictures_and_noise_over_all_codes() -> None:
     assert len(np.unique(codes[1])) == 256
 
 
+@needs_deform_conv
 def test_a_file_whose_values_are_no_codes_fails_rung_two(bundle: Bundle, tmp_path: Path) -> None:
     """A Quant body that forgets to round: the importer trusts the node's meaning, onnxruntime runs its body."""
     model = onnx.load(bundle.model)

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper, parser
 from codesign.ir import evaluate
 from codesign.onnx_io import import_model, onnx_with_taps, quant_points
 from codesign.ops import Conv, DeformDwConv, DwConv
+from tests.kernels import needs_deform_conv
 from tests.models import Builder, random_codenet_graph, random_feeds
 from tests.onnx_models import edited, nchw, nhwc, run_onnx, to_onnx
 from tests.test_onnx_refusals import GRAPH, MODELS, attrs, before, both, constant, node, rewire, value
@@ -51,6 +52,7 @@ def test_mantissas_become_odd_multipliers():
             assert array.shape == back.consts[name].shape
 
 
+@needs_deform_conv
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_every_value_equals_the_tensor_of_the_file(flavour):
     graph = random_codenet_graph(8, 64, stem="maxpool")
@@ -66,6 +68,7 @@ def test_every_value_equals_the_tensor_of_the_file(flavour):
         np.testing.assert_array_equal(point.codes(tensors[point.tensor]), values[name], err_msg=name)
 
 
+@needs_deform_conv
 def test_a_file_of_the_exporter_value_by_value():
     model = onnx.load(MINI)
     graph = import_model(MINI)

@@ -13,6 +13,7 @@ from codesign.errors import TypeMismatch
 from codesign.ir import Graph, IntType, Node, TensorType, evaluate
 from codesign.onnx_io import export_integer, import_model
 from codesign.ops import Conv, DwConv
+from tests.kernels import needs_deform_conv
 from tests.models import Builder, random_codenet_graph, random_feeds
 from tests.onnx_models import nchw, nhwc, run_onnx
 from tests.test_fast import wide
@@ -28,6 +29,7 @@ def assert_exact(graph, feeds):
         np.testing.assert_array_equal(nhwc(outputs[name]), expected[name], err_msg=name)
 
 
+@needs_deform_conv
 @settings(max_examples=8)
 @given(
     st.integers(0, 999),
@@ -40,6 +42,7 @@ def test_networks(seed, batch, stem, max_offset):
     assert_exact(graph, random_feeds(graph, seed, batch))
 
 
+@needs_deform_conv
 def test_a_file_that_was_imported():
     graph = import_model(MINI)
     assert_exact(graph, random_feeds(graph))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from codesign.errors import TypeMismatch
 from codesign.ir import Bounds, IntType, TensorType
 from codesign.ops import DeformDwConv, DwConv
+from tests.kernels import needs_deform_conv
 from tests.onnx_models import TEMPLATE, nchw, nhwc, run_node
 
 SIDES = st.integers(1, 8)
@@ -38,6 +39,7 @@ def test_equals_the_definition_sample_by_sample(h, w, c, stride, bound, seed):
     np.testing.assert_array_equal(DeformDwConv(bound, (stride, stride)).run(x, d, weight), expected)
 
 
+@needs_deform_conv
 @given(
     SIDES,
     SIDES,

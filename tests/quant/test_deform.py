@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from quant.deform import DeformConv2d, deform_conv, round_clamp, square_depthwise, square_offsets
+from tests.kernels import needs_deform_conv
 
 
 def ort_deform_conv(x, w, offset, stride=1, pad=1, dilation=1, groups=1):
@@ -37,6 +38,7 @@ def ort_deform_conv(x, w, offset, stride=1, pad=1, dilation=1, groups=1):
 SHAPES = [(7, 6), (1, 9), (8, 1), (1, 1)]
 
 
+@needs_deform_conv
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 @pytest.mark.parametrize(("stride", "dilation", "groups"), [(1, 1, 4), (2, 1, 4), (1, 2, 1), (2, 2, 2)])
 def test_bilinear_equals_onnxruntime(height, width, stride, dilation, groups):
@@ -51,6 +53,7 @@ def test_bilinear_equals_onnxruntime(height, width, stride, dilation, groups):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@needs_deform_conv
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 @pytest.mark.parametrize("bound", [1, 3, 7, 8])
 @pytest.mark.parametrize("stride", [1, 2])
