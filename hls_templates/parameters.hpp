@@ -29,8 +29,8 @@ Row:
           Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
           Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
       table[row].bias[lane] = int(bias);
-      table[row].mult[lane] = static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane));
-      table[row].shift[lane] = static_cast<signed char>(Types<C>::Memory::byte(word[5], lane));
+      table[row].scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
+                                         static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
     }
   }
 }

@@ -13,22 +13,32 @@
 
 namespace codesign {
 
-// One pass of the array. Native integers, because operators of ap_int cost simulation dearly; widths are
-// checked where the sum is stored.
+// One pass of the array. In the host's own types, because operators of ap_int cost simulation dearly; widths
+// are checked where the sum is stored. Even and odd inputs are summed apart: two short chains of additions.
 template <class C>
-void multiply(const typename Types<C>::Acts &acts, const typename Types<C>::Tile &tile,
-              int (&sum)[C::kLanes]) {
+typename Types<C>::Products multiply(const typename Types<C>::Factors &acts,
+                                     const typename Types<C>::Tile &tile) {
   #pragma HLS INLINE
+  typename Types<C>::Products even = zeros<typename Types<C>::Products>(), odd = even;
 Input:
-  for (int i = 0; i < C::kLanes; ++i) {
+  for (int i = 0; i < C::kLanes; i += 2) {
     #pragma HLS UNROLL
-    const int act = int(acts[i]);
+    const int next = (i + 1) % C::kLanes;
+    const Product act = Product(acts[i]);
+    const Product other = C::kLanes > 1 ? Product(acts[next]) : Product(0);
   Output:
     for (int o = 0; o < C::kLanes; ++o) {
       #pragma HLS UNROLL
-      sum[o] += act * int(tile.data[i][o]);
+      even[o] += act * Product(tile.data[i][o]);
+      odd[o] += other * Product(tile.data[next][o]);
     }
   }
+Add:
+  for (int o = 0; o < C::kLanes; ++o) {
+    #pragma HLS UNROLL
+    even[o] += odd[o];
+  }
+  return even;
 }
 
 template <class C>
@@ -47,7 +57,7 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
     return;
   }
 
-  typename Types<C>::Acts kept[C::kInputWords];
+  typename Types<C>::Factors kept[C::kInputWords];
   CODESIGN_ONE_WORD(kept)
   const bool halves = step.pointwise == kInt8;
   const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
@@ -58,16 +68,22 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
 MultiplyAccumulate:
   for (long long i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
-    if (group == 0 && !low) kept[word] = in.read();
+    if (group == 0 && !low) {
+      const typename Types<C>::Acts acts = in.read();
+    Keep:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        kept[word][lane] = int(acts[lane]);
+      }
+    }
     const bool begins = word == 0 && !low;
     const bool ends = word + 1 == step.pointwise_in && (low || !halves);
-    int sum[C::kLanes] = {};
-    multiply<C>(kept[word], weights[tile], sum);
+    const typename Types<C>::Products sum = multiply<C>(kept[word], weights[tile]);
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
       const int before = begins ? 0 : int(acc[lane]);
-      acc[lane] = typename Types<C>::Acc(before + sum[lane] * (halves && !low ? 16 : 1));
+      acc[lane] = typename Types<C>::Acc(before + int(sum[lane]) * (halves && !low ? 16 : 1));
     }
     if (ends) out.write(requant<C>(acc, table[group], step.pointwise_low, step.pointwise_high));
     if (++tile == tiles) tile = 0;

@@ -44,6 +44,8 @@ struct Types {
   typedef typename Signed<C::kAccBits>::type Acc;
   typedef Pack<Act, kLanes> Acts;
   typedef Pack<Acc, kLanes> Accs;
+  typedef Pack<typename Factor<9>::type, kLanes> Factors;  // activations to be multiplied
+  typedef Pack<Product, kLanes> Products;
 
   // Arrays rather than Packs inside: DATA_PACK takes no struct that holds other structs.
   // Half of an int8 weight is 0..15, an int4 weight -8..7; five bits hold both.
@@ -51,12 +53,11 @@ struct Types {
     typename Factor<5>::type data[kLanes][kLanes];  // [input lane][output lane]
   };
   struct DepthwiseWeights {
-    typename Signed<8>::type tap[9][kLanes];
+    typename Factor<8>::type tap[9][kLanes];
   };
   struct RequantRow {
     typename Signed<32>::type bias[kLanes];
-    typename Unsigned<8>::type mult[kLanes];
-    typename Signed<8>::type shift[kLanes];
+    Scale::type scale[kLanes];
   };
 
   typedef hls::stream<Acts> Stream;

@@ -60,7 +60,7 @@ typename Types<C>::Acts depthwise(const Ring<C> &ring, const Place &at, int d, i
                                   const typename Types<C>::DepthwiseWeights &weights,
                                   const typename Types<C>::RequantRow &row, int low, int high) {
   #pragma HLS INLINE
-  int sum[C::kLanes] = {};
+  typename Types<C>::Products sum = zeros<typename Types<C>::Products>();
 Tap:
   for (int tap = 0; tap < 9; ++tap) {
     #pragma HLS UNROLL
@@ -70,14 +70,14 @@ Tap:
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      sum[lane] += int(word[lane]) * int(weights.tap[tap][lane]);
+      sum[lane] += Product(int(word[lane])) * Product(weights.tap[tap][lane]);
     }
   }
   typename Types<C>::Accs acc;
 Narrow:
   for (int lane = 0; lane < C::kLanes; ++lane) {
     #pragma HLS UNROLL
-    acc[lane] = typename Types<C>::Acc(sum[lane]);
+    acc[lane] = typename Types<C>::Acc(int(sum[lane]));
   }
   return requant<C>(acc, row, low, high);
 }

@@ -1,8 +1,11 @@
 // native/numbers.hpp -- the host's own integers, for simulation that must be fast.
 //
 // There are two files of this name. The include path chooses one: native/ (this) stores a value of N bits
-// in the next larger integer of the host, exact/ in ap_int<N>. Nothing else differs between the builds.
+// in the next larger integer of the host, exact/ in ap_int<N>. Where a host is fast at something else than
+// hardware, the two also spell the same value differently: Factor, Product and Scale. Nothing else differs.
 #pragma once
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 
 namespace codesign {
@@ -40,10 +43,31 @@ struct Unsigned {
   typedef typename HostInteger<(kBits > 8) + (kBits > 16) + (kBits > 32)>::Unsigned type;
 };
 
-// A signed value that is stored to be multiplied: 16 bits, which host compilers widen fastest.
+// A signed value that is stored to be multiplied, and a sum of such products. Floats, because hosts multiply and
+// add them in one instruction for many lanes. They hold every integer up to 2^24, so sums are exact: 64 products
+// of two factors give 2^6 * 2^8 * 2^8 at most.
 template <int kBits>
 struct Factor {
-  typedef typename Signed<(kBits < 9 ? 9 : kBits)>::type type;
+  static_assert(kBits <= 9, "Factor: a sum of 64 products must stay below 2^24 to be exact in a float");
+  typedef float type;
+};
+typedef float Product;
+
+// The factor mult * 2^-shift of requant.hpp, and what becomes of an accumulator. All of it is exact in a double:
+// |acc + bias| * mult < 2^41, and a power of two changes no bits. Limits are integers, so they may come before
+// rounding. Adding 3 * 2^51, where neighbouring doubles are 1 apart, rounds as hosts do: half to even.
+struct Scale {
+  static_assert(FLT_EVAL_METHOD == 0, "Scale: a double must be rounded to 53 bits after each operation");
+  typedef double type;
+
+  static type of(int mult, int shift) { return ldexp(double(mult), -shift); }
+  static int apply(int acc, int bias, type scale, int low, int high) {
+    const double least = low, most = high, integers = 6755399441055744.0;
+    const double exact = (double(acc) + double(bias)) * scale;
+    const double raised = exact < least ? least : exact;
+    const double limited = raised > most ? most : raised;
+    return int((limited + integers) - integers);
+  }
 };
 
 // A word of memory: kBytes bytes. A struct of bytes, so that loops over lanes become vector instructions.

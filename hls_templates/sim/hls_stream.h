@@ -4,8 +4,9 @@
 // hardware would not forgive is recorded, and the simulation must then be called failed: a read of an empty
 // FIFO (the hardware would wait for ever) and data left in a FIFO at the end of its life.
 #pragma once
+#include <algorithm>
 #include <cstddef>
-#include <vector>
+#include <memory>
 
 namespace hls {
 
@@ -28,8 +29,8 @@ class Misuse {
 template <class T>
 class stream {
  public:
-  stream() : buffer_(kFirstCapacity), mask_(kFirstCapacity - 1), head_(0), tail_(0) {}
-  explicit stream(const char *) : buffer_(kFirstCapacity), mask_(kFirstCapacity - 1), head_(0), tail_(0) {}
+  stream() : buffer_(new T[kFirstCapacity]), mask_(kFirstCapacity - 1), head_(0), tail_(0) {}
+  explicit stream(const char *) : stream() {}
   ~stream() {
     if (!empty()) Misuse::report("data left unread in a stream");
   }
@@ -53,16 +54,17 @@ class stream {
   stream &operator=(const stream &);
 
   void grow() {
-    std::vector<T> larger(2 * buffer_.size());
-    const std::size_t count = tail_ - head_;
-    for (std::size_t i = 0; i < count; ++i) larger[i] = buffer_[(head_ + i) & mask_];
+    const std::size_t capacity = mask_ + 1, first = head_ & mask_;  // it is full
+    std::unique_ptr<T[]> larger(new T[4 * capacity]);
+    std::copy(&buffer_[first], &buffer_[0] + capacity, &larger[0]);
+    std::copy(&buffer_[0], &buffer_[0] + first, &larger[capacity - first]);
     buffer_.swap(larger);
-    mask_ = buffer_.size() - 1;
+    mask_ = 4 * capacity - 1;
     head_ = 0;
-    tail_ = count;
+    tail_ = capacity;
   }
 
-  std::vector<T> buffer_;
+  std::unique_ptr<T[]> buffer_;  // not a vector: what is written before it is read needs no zeros
   std::size_t mask_, head_, tail_;
 };
 
