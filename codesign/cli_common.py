@@ -123,10 +123,10 @@ def progress(*columns: Any) -> Progress:
     return Progress(*shown, console=err, transient=True, disable=not err.is_terminal)
 
 
-def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """The items, with a bar on a terminal."""
+def tracked(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar on a terminal; `total` of them where `items` has no length."""
     with progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        yield from bar.track(items, description=what)
+        yield from bar.track(items, total=total, description=what)
 
 
 @contextmanager

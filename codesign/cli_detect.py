@@ -99,13 +99,15 @@ def _detect(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
     from codesign.decode import coco_results
     from codesign.draw import draw
+    from codesign.parallel import in_order
 
     results: list[dict[str, Any]] = []
     drawn: list[tuple[str, Any]] = []
     rows: list[tuple[str, ...]] = []
-    for name, picture in zip(file_names(paths), tracked(pictures, "Detecting"), strict=True):
-        found = runner.detect(picture).above(score)
-        classes = runner.detector.classes
+    classes = runner.detector.classes
+    every = in_order(lambda picture: runner.detect(picture).above(score), pictures, runner.threads)
+    every = tracked(every, "Detecting", len(pictures))
+    for name, picture, found in zip(file_names(paths), pictures, every, strict=True):
         results += coco_results(found, name, classes)
         drawn.append((name, draw(picture, found, classes)))
         best = f"{classes[found.labels[0]]} {found.scores[0]:.2f}" if len(found) else "-"
@@ -168,7 +170,9 @@ def evaluate(
     count = min(len(dataset), limit or len(dataset))
     samples = (dataset[i] for i in tracked(range(count), f"Evaluating on {rung.value}"))
     ids = getattr(dataset, "category_ids", None)
-    result = evaluate_detector(runner.detect, runner.detector.classes, samples, dataset.classes, ids, data)
+    result = evaluate_detector(
+        runner.detect, runner.detector.classes, samples, dataset.classes, ids, data, runner.threads
+    )
     if output is not None:
         write_beside(output, (json.dumps(result.results, indent=1) + "\n").encode())
     if result.lacking:

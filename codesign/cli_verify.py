@@ -67,7 +67,13 @@ def csim(
 
     from codesign.bundle import load
     from codesign.cli_detect import file_names, read_all
+    from codesign.parallel import in_order
     from codesign.rungs import csim_runner
+
+    def simulated(picture: Any) -> tuple[dict[str, Any], float]:
+        start = time.perf_counter()
+        maps = {k: np.ascontiguousarray(v) for k, v in runner.maps(picture).items()}
+        return maps, time.perf_counter() - start
 
     found = load(bundle)
     paths = [*(images or []), *(more or [])]
@@ -77,10 +83,8 @@ def csim(
     with working("Compiling the C++ (once for each design)"):
         runner = csim_runner(found, kind.value)
     records: list[dict[str, Any]] = []
-    for name, picture in zip(file_names(paths), tracked(pictures, "Simulating"), strict=True):
-        start = time.perf_counter()
-        maps = {k: np.ascontiguousarray(v) for k, v in runner.maps(picture).items()}
-        seconds = time.perf_counter() - start
+    every = tracked(in_order(simulated, pictures, runner.threads), "Simulating", len(pictures))
+    for name, (maps, seconds) in zip(file_names(paths), every, strict=True):
         if output is not None:
             stream = io.BytesIO()
             np.savez_compressed(stream, allow_pickle=False, **maps)

@@ -17,7 +17,9 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import CodesignError, ToolMissing
+from codesign.parallel import cores, in_order
 from codesign.ports import Bytes, Ints
 from codesign.program import Program, status_text
 
@@ -112,39 +115,62 @@ class Engine:
 
 
 class Simulator:
-    """An engine with a program in its memory."""
+    """An engine with a program in its memory.
+
+    `memory` is what the first thread to run frames works on; every other one works on a copy. The engine keeps nothing
+    from one frame to the next, so that threads and their number change no result.
+    """
 
     def __init__(self, engine: Engine, program: Program) -> None:
         self.engine, self.program = engine, program
         self.memory = program.memory()
+        self._in_use = threading.Lock()  # of `memory`
 
     def run(
         self,
         images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any],
         keep: Collection[str] = (),
         progress: Callable[[int], None] | None = None,
+        workers: int | None = None,
     ) -> dict[str, Ints]:
         """Outputs, and tensors that the plan kept, (N, H, W, C) int64, for inputs (N, H, W, C) of integer codes.
 
-        One array stands for the only input. `progress` hears the number of frames done. Raises CodesignError on
-        inputs of another shape, and EngineFailed.
+        One array stands for the only input. `progress` hears the number of frames done. Frames run on `workers`
+        threads (else one a core), and several threads may call this. Raises CodesignError on inputs of another shape,
+        and EngineFailed.
         """
         program = self.program
         feeds = self._feeds(images)
         ports = {**program.outputs, **{name: program.tensors[name] for name in keep}}
         batch = len(next(iter(feeds.values())))
         results = {name: np.zeros((batch, *port.shape), np.int64) for name, port in ports.items()}
-        for i in range(batch):
-            for name, port in program.inputs.items():
-                port.write(self.memory, program.lanes, feeds[name][i])
-            status = self.engine.start(self.memory, program.lanes, program.base)
-            if status != 0:
-                raise EngineFailed(status, status_text(status))
-            for name, port in ports.items():
-                results[name][i] = port.read(self.memory, program.lanes)
+
+        def frame(i: int) -> None:
+            with self._memory() as memory:
+                for name, port in program.inputs.items():
+                    port.write(memory, program.lanes, feeds[name][i])
+                status = self.engine.start(memory, program.lanes, program.base)
+                if status != 0:
+                    raise EngineFailed(status, status_text(status))
+                for name, port in ports.items():
+                    results[name][i] = port.read(memory, program.lanes)
+
+        workers = min(workers or cores(), max(batch, 1))
+        for done, _ in enumerate(in_order(frame, range(batch), workers), start=1):
             if progress is not None:
-                progress(i + 1)
+                progress(done)
         return results
+
+    @contextmanager
+    def _memory(self) -> Iterator[Bytes]:
+        """A memory with the program in it, which nobody else writes to."""
+        if self._in_use.acquire(blocking=False):
+            try:
+                yield self.memory
+            finally:
+                self._in_use.release()
+        else:
+            yield self.memory.copy()
 
     def _feeds(
         self, images: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]

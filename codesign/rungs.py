@@ -21,6 +21,7 @@ from codesign.decode import Detections, Detector, decode
 from codesign.errors import ModelError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Graph, evaluate
+from codesign.parallel import cores
 
 Codes = npt.NDArray[np.int8]
 Maps = Mapping[str, npt.NDArray[Any]]
@@ -35,6 +36,7 @@ class Runner:
     width: int
     detector: Detector
     run: Callable[[Codes], Maps]
+    threads: int = 1  # that may use it at the same time, each for a picture of its own
 
     def detect(self, image: Pixels) -> Detections:
         """Boxes of one picture of any size, in its own pixels."""
@@ -54,7 +56,7 @@ def of_graph(rung: str, graph: Graph, run: Callable[[Codes], Maps], where: str) 
     name = picture_input(graph, where)
     height, width, _ = graph.inputs[name].shape
     scales = {output: graph.scales[output] for output in graph.outputs}
-    return Runner(rung, height, width, Detector.from_meta(graph.meta, scales, where), run)
+    return Runner(rung, height, width, Detector.from_meta(graph.meta, scales, where), run, cores())
 
 
 def picture_input(graph: Graph, where: str) -> str:
@@ -106,7 +108,7 @@ def csim_runner(bundle: Bundle, kind: str = "native") -> Runner:
     scales = {output: bundle.scales[output] for output in bundle.program.outputs}
     detector = Detector.from_meta(bundle.meta, scales, where)
     simulator = simulator_of(bundle, Engine(bundle.hls, kind))
-    return Runner("csim", *port.shape[:2], detector, lambda codes: simulator.run({name: codes}))
+    return Runner("csim", *port.shape[:2], detector, lambda codes: simulator.run({name: codes}), cores())
 
 
 def simulator_of(bundle: Bundle, engine: Engine) -> Simulator:

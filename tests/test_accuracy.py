@@ -22,7 +22,8 @@ def samples() -> list[Sample]:
     ]
 
 
-def test_classes_are_matched_by_name() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_classes_are_matched_by_name(threads: int) -> None:
     """The model numbers its classes otherwise, has one the data lacks, and lacks one the data has."""
     model = ("dog", "fox", "cat")
     truth = dict(enumerate(samples()))
@@ -32,7 +33,8 @@ def test_classes_are_matched_by_name() -> None:
         labels = [model.index(DATA[n]) if DATA[n] in model else 1 for n in sample.labels]
         return Detections(sample.boxes, np.asarray(labels, np.int64), np.asarray([0.9, 0.8], np.float32))
 
-    result = evaluate_detector(detect, model, samples(), DATA, (10, 20, 30))
+    result = evaluate_detector(detect, model, samples(), DATA, (10, 20, 30), threads=threads)
+    assert [found["image_id"] for found in result.results] == [0, 0, 1, 1, 2]
     assert [c.ap50 for c in result.scores.per_class] == [1.0, 1.0, 0.0]
     assert result.scores.ap50 == pytest.approx(2 / 3)  # a mean of floats
     assert result.lacking == ("owl",)

@@ -11,13 +11,15 @@ from codesign import csim
 from codesign.csim import Engine, EngineFailed, Simulator
 from codesign.emit import emit, sources
 from codesign.errors import CodesignError, ToolMissing
+from codesign.ir import evaluate
+from codesign.parallel import in_order
 from codesign.plan import plan
 from codesign.program import EngineConfig
 from hls_templates import HEADERS
 from tests.cpp_format import ROOT
 from tests.engine.cases import CASES
-from tests.engine.engines import engine, generic
-from tests.models import I8, U8, Builder, random_feeds
+from tests.engine.engines import assert_equal, engine, generic
+from tests.models import I8, U8, Builder, random_codenet_graph, random_feeds
 
 SMALL = EngineConfig(lanes=2, max_offset=1, ring_rows=4, row_words=8, window_groups=2, input_words=4, output_words=2,
                      weight_tiles=4, max_segments=2)  # fmt: skip
@@ -175,6 +177,41 @@ def test_progress_is_told():
     graph = CASES["max-pool"]()
     simulator().run(random_feeds(graph, batch=3), progress=heard.append)
     assert heard == [1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, None])
+def test_the_number_of_workers_changes_nothing(workers):
+    """Frames of a network with offsets, with results of their own."""
+    graph = random_codenet_graph(seed=1, size=32, max_offset=3)
+    feeds = random_feeds(graph, batch=7)
+    wanted = evaluate(graph, feeds)
+    s = Simulator(engine(generic(4)), plan(graph, config=generic(4)).program)
+    heard: list[int] = []
+    assert_equal(s.run(feeds, progress=heard.append, workers=workers), wanted)
+    assert heard == [1, 2, 3, 4, 5, 6, 7]
+    assert all(len({frame.tobytes() for frame in array}) > 1 for array in wanted.values())
+
+
+def test_callers_in_several_threads():
+    """One simulator for all of them."""
+    graph = random_codenet_graph(seed=1, size=32, max_offset=3)
+    feeds = random_feeds(graph, batch=6)
+    wanted = evaluate(graph, feeds)
+    s = Simulator(engine(generic(4)), plan(graph, config=generic(4)).program)
+    one = [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(6)] * 3
+    for i, got in enumerate(in_order(s.run, one, workers=4)):
+        assert_equal(got, {name: array[i % 6 : i % 6 + 1] for name, array in wanted.items()})
+
+
+def test_an_engine_keeps_nothing():
+    """No writable data of the design's own in the library but the thread's note of a misused stream."""
+    symbols = subprocess.run(["nm", "-C", engine(generic(4)).path], capture_output=True, text=True).stdout
+    kinds = {"b", "B", "d", "D", "u"}  # data, zeroed data, and what inline functions keep
+    kept = {name for _, kind, name in (line.split(maxsplit=2) for line in symbols.splitlines() if line[0] != " ")
+            if kind in kinds}  # fmt: skip
+    assert {name for name in kept if "codesign" in name or "hls::" in name} == {
+        "hls::Misuse::first()::message"
+    }
 
 
 def test_a_status_becomes_an_error():
