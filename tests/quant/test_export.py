@@ -15,6 +15,7 @@ from quant.export import ExportError, export_onnx, onnx_outputs, to_onnx, torch_
 from quant.models import model_config
 from quant.onnx_graph import accumulator_bounds, module_path
 from quant.quantize import quantize_model, weight_layers
+from tests.kernels import needs_deform_conv
 from tests.quant.twins import SMALL, calibrated, float_model, images
 
 NOTE = json.dumps({"classes": ["ä", "b"]})
@@ -30,6 +31,7 @@ def equal(twin, file, x):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@needs_deform_conv
 @pytest.mark.parametrize(
     ("preset", "flavour"), [("w4a8", "qonnx"), ("w4a8-dw8-m3", "qonnx"), ("w4a8-dw8-m3", "qcdq")]
 )
@@ -41,6 +43,7 @@ def test_onnxruntime_computes_the_same_bits(tmp_path, preset, flavour):
     assert not list(tmp_path.glob("*.new"))
 
 
+@needs_deform_conv
 def test_codenet_tiny_computes_the_same_bits(tmp_path):
     config = model_config("codenet-tiny", 10)
     report = export_onnx(
@@ -50,6 +53,7 @@ def test_codenet_tiny_computes_the_same_bits(tmp_path):
     assert report.largest_accumulator < 2**24
 
 
+@needs_deform_conv
 @pytest.mark.parametrize(("offsets", "sampling"), [("square", "bilinear"), ("bounded", "rounded")])
 def test_other_variants_export_as_plain_deform_conv(offsets, sampling):
     config = replace(SMALL, offsets=offsets, sampling=sampling, bound=3)
@@ -160,6 +164,7 @@ def test_nothing_constant_is_left_to_compute(model):
     }  # fmt: skip
 
 
+@needs_deform_conv
 def test_bound_travels_with_the_node():
     config = replace(SMALL, bound=3)
     file = to_onnx(calibrated("w4a8", config), config.size)
@@ -177,6 +182,7 @@ def test_qcdq_needs_no_domain_but_the_standard_one():
     assert stored["stem.conv.conv.bias"] == onnx.TensorProto.INT32
 
 
+@needs_deform_conv
 def test_pooling_stem_exports():
     config = replace(SMALL, stem="pool")
     twin = calibrated("w4a8", config)
@@ -185,6 +191,7 @@ def test_pooling_stem_exports():
     assert equal(twin, file, images(1))
 
 
+@needs_deform_conv
 def test_one_changed_parameter_is_noticed(model, tmp_path, monkeypatch):
     """The comparison before writing is no formality: a file with one other bias is refused and not written."""
 
