@@ -27,7 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the session one cache of compiled simulations; xdist's workers inherit the variable."""
+    """Give the session one cache of compiled simulations; xdist's workers inherit the variable.
+
+    They also get COLUMNS=80, which would fold the tables that the tests read.
+    """
+    os.environ.pop("COLUMNS", None)
     os.environ.setdefault("CODESIGN_CACHE", str(config.rootpath / ".pytest_cache" / "csim"))
 
 

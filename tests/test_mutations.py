@@ -119,10 +119,15 @@ def test_a_fault_in_the_program(
         pytest.param(
             [
                 (
-                    "requant.hpp",
+                    "exact/numbers.hpp",
                     "(1LL << (right - 1)) - 1 + odd) >> right",
                     "(1LL << (right - 1)) + 0 * odd) >> right",
-                )
+                ),
+                (
+                    "native/numbers.hpp",
+                    "return int((limited + integers) - integers);",
+                    "return int(floor(limited + 0.5) + 0 * integers);",
+                ),
             ],
             "stem",
             id="rounding half up",
