@@ -25,22 +25,12 @@ from quant.calibrate import calibrate, correct_bias
 from quant.data.specs import load
 from quant.data.types import Dataset
 from quant.evaluate import torch_runner
+from quant.feed import TrainingCrops, TrainingImages, pixels_to_input
 from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
+from quant.objectives import Classifier, classification_loss, detector_loss
 from quant.quantize import quantize_model
 from quant.recipe import Phase, Recipe, Stage, parse_recipe
-from quant.train import (
-    Classifier,
-    Report,
-    TrainingCrops,
-    TrainingError,
-    TrainingImages,
-    classification_loss,
-    detector_loss,
-    load_weights,
-    pixels_to_input,
-    train,
-    world,
-)
+from quant.train import Report, TrainingError, load_weights, train, world
 
 RECIPE, FIGURES = "recipe.json", "figures.json"
 Say = Callable[[str], None]

@@ -14,22 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from codesign.errors import CodesignError
-from quant.data.augment import augment
-from quant.data.scenes import Scenes
-from quant.data.types import Dataset, Sample, letterboxed
-from quant.losses import detection_loss, targets
-from quant.models import STRIDE, CoDeNet
+from quant.feed import pixels_to_input
+from quant.objectives import Loss
 from quant.recipe import Phase, Stage
 
 
@@ -70,104 +66,6 @@ def quick_malloc() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest
             libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-
-
-def pixels_to_input(images: Tensor) -> Tensor:
-    """uint8 (N,H,W,3) -> float (N,3,H,W) in [-1, 1): (pixel - 128) / 128, exact, channel-last in memory."""
-    return ((images.permute(0, 3, 1, 2).float() - 128) / 128).contiguous(memory_format=torch.channels_last)
-
-
-class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
-    """Image number k of a run, with its targets. Scenes are drawn anew; other sets are permuted and augmented."""
-
-    def __init__(self, data: Dataset, phase: Phase, seed: int) -> None:
-        self.data, self.size, self.seed = data, phase.size, seed
-        self.scenes: Scenes | None = None
-        if isinstance(data, Scenes):
-            self.scenes = Scenes(data.split, data.count, phase.size, data.seed, phase.window or None)
-        self.order: tuple[int, Any] = (-1, None)
-
-    def source(self, k: int) -> Sample:
-        """The sample that image k is made from, as it is in the data set."""
-        epoch, at = divmod(k, len(self.data))
-        if self.order[0] != epoch:
-            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.data)))
-        return self.data[int(self.order[1][at])]
-
-    def sample(self, k: int) -> Sample:
-        if self.scenes is not None:
-            return self.scenes.draw(k)
-        varied = augment(self.source(k), np.random.default_rng([self.seed, k, 1]))
-        return letterboxed(varied, self.size, self.size)
-
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
-        s = self.sample(k)
-        keep = ~s.difficult
-        cells = self.size // STRIDE
-        t = targets(s.boxes[keep], s.labels[keep], len(self.data.classes), cells, cells, STRIDE)
-        return torch.from_numpy(s.image.copy()), torch.from_numpy(t.stacked())
-
-
-class TrainingCrops(TrainingImages):
-    """Single objects with their labels: what a backbone is pretrained on."""
-
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
-        if self.scenes is not None:
-            image, label = self.scenes.crop(k)
-        else:
-            rng = np.random.default_rng([self.seed, k, 2])
-            image, label = cut_object(augment(self.source(k), rng), self.size, rng)
-        return torch.from_numpy(image.copy()), torch.tensor(label)
-
-
-def cut_object(sample: Sample, size: int, rng: np.random.Generator) -> tuple[Any, int]:
-    """A square window around a random object, (size, size, 3) uint8, and its label; label -1 if there is none."""
-    if len(sample.labels) == 0:
-        return np.full((size, size, 3), 128, np.uint8), -1
-    k = int(rng.integers(len(sample.labels)))
-    x1, y1, x2, y2 = sample.boxes[k]
-    side = max(x2 - x1, y2 - y1) / rng.uniform(0.5, 0.95)
-    cx, cy = ((x1 + x2) + side * rng.uniform(-0.2, 0.2)) / 2, ((y1 + y2) + side * rng.uniform(-0.2, 0.2)) / 2
-    box = tuple(round(float(v)) for v in (cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2))
-    window = Image.fromarray(sample.image).crop(box).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(window), int(sample.labels[k])
-
-
-class Classifier(nn.Module):
-    """Backbone and neck of a detector, sharing their parameters, with a linear classifier behind every stage.
-
-    Supervision at every depth (arXiv 1409.5185): without it the first steps of a net this deep learn nothing.
-    """
-
-    def __init__(self, detector: CoDeNet) -> None:
-        super().__init__()
-        self.stem, self.stages, self.neck = detector.stem, detector.stages, detector.neck
-        config = detector.config
-        self.linear = nn.ModuleList(nn.Linear(c, config.classes) for c in config.widths[1:])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        logits = []
-        for stage, linear in zip([*self.stages, self.neck], self.linear, strict=True):
-            x = stage(x)
-            logits.append(linear(x.mean((2, 3))))
-        return logits
-
-
-Loss = Callable[[Any, Tensor], tuple[Tensor, dict[str, float]]]
-
-
-def classification_loss(logits: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy of all classifiers and accuracy of the last; label -1 is left out."""
-    known = labels >= 0
-    right = (logits[-1].argmax(1) == labels)[known].float().mean()
-    losses = [nn.functional.cross_entropy(v, labels, ignore_index=-1) for v in logits]
-    return torch.stack(losses).sum(), {"last": float(losses[-1].detach()), "accuracy": float(right)}
-
-
-def detector_loss(model: CoDeNet, stage: Stage) -> Loss:
-    kind = cast(Literal["giou", "l1"], stage.box_loss)
-    return lambda outputs, target: detection_loss(outputs, target, model.config.size_unit, kind)
 
 
 def schedule(stage: Stage, step: int) -> float:

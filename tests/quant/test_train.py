@@ -9,19 +9,11 @@ import torch
 from quant.data.augment import augment
 from quant.data.scenes import Scenes
 from quant.data.types import Sample
+from quant.feed import TrainingCrops, TrainingImages
 from quant.models import ModelConfig, build
+from quant.objectives import Classifier, classification_loss, detector_loss
 from quant.recipe import Phase, Stage
-from quant.train import (
-    Classifier,
-    TrainingCrops,
-    TrainingError,
-    TrainingImages,
-    classification_loss,
-    detector_loss,
-    load_weights,
-    schedule,
-    train,
-)
+from quant.train import TrainingError, load_weights, schedule, train
 
 SMALL = ModelConfig(
     "small", (64, 64), "stride4", (8, 16, 24, 32, 40), (1, 1, 1), (24, 16, 16), 16, classes=12
