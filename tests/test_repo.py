@@ -113,7 +113,7 @@ def test_no_paths_of_one_machine_and_no_registry_hosts():
         "deb." + "debian",
     )
     pattern = re.compile(
-        r"(?<![\w.$}~])/(?:work|tmp|root|home|farm|Users)/\w|" + "|".join(map(re.escape, hosts))
+        r"(?<![\w.$}~])/(?:work|tmp|root|home|Users)/\w|" + "|".join(map(re.escape, hosts))
     )
     found = [
         f"{name}:{number}"
