@@ -112,9 +112,7 @@ def test_no_paths_of_one_machine_and_no_registry_hosts():
         "npm" + "js.org",
         "deb." + "debian",
     )
-    pattern = re.compile(
-        r"(?<![\w.$}~])/(?:work|tmp|root|home|Users)/\w|" + "|".join(map(re.escape, hosts))
-    )
+    pattern = re.compile(r"(?<![\w.$}~])/(?:work|tmp|root|home|Users)/\w|" + "|".join(map(re.escape, hosts)))
     found = [
         f"{name}:{number}"
         for name, text in texts().items()
