@@ -56,7 +56,8 @@ def upsample(x: Any) -> Any:
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What `conv` computes with other parameters. While training, a 1x1 is a matrix product on channel-last rows.
 
-    On a CPU torch's own path for small batches copies the map first: config a at 256 x 256 trains a third faster.
+    On a CPU torch's own path for small batches is slower: in one trial, 256 x 256 on random input, config a went from
+    14.5 to 19.6 images/s.
     """
     if conv.training and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
