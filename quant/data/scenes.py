@@ -2,7 +2,8 @@
 
 Twelve object classes (quant.data.shapes) are varied, rotated, sheared, bent, scaled and textured, then painted with
 occlusion, among distractors of no class, on crops of the photographs that scikit-image and scikit-learn install.
-Image i of (split, seed) is always the same. Photographs of the test split never appear in training.
+Image i of (split, seed) is always the same. The splits share no photograph: decisions are taken on `val`, figures come
+from `test`. A dozen photographs are soon learned by heart, so `train` varies them: see `_varied`.
 
 It measures detection and geometry. It does not measure generalization to photographs of real objects.
 """
@@ -29,42 +30,43 @@ _SKIMAGE = {
         "astronaut.png",
         "brick.png",
         "camera.png",
-        "coffee.png",
+        "cell.png",
         "coins.png",
         "grass.png",
         "gravel.png",
         "hubble_deep_field.jpg",
         "ihc.png",
+        "moon.png",
         "retina.jpg",
     ),
+    "val": ("coffee.png", "motorcycle_left.png"),
     "test": ("chelsea.png", "rocket.jpg"),
 }
-_SKLEARN = {"train": ("china.jpg",), "test": ("flower.jpg",)}
+_SKLEARN = {"train": ("china.jpg",), "val": (), "test": ("flower.jpg",)}
 _NOISE = np.rint(np.random.default_rng(0).normal(0, 4, 1 << 21)).astype(
     np.int16
 )  # sensor noise, sliced at random
 PHOTO_SIDE = 384  # shorter side that photographs are kept at
-STREAMS = {"train": 0, "val": 1, "test": 2}  # val draws new scenes on the photographs of train
+STREAMS = {"train": 0, "val": 1, "test": 2}
 
 
 class MissingPhotographs(RuntimeError):
     """The packages whose photographs are the backgrounds are not installed."""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _textures(split: str) -> tuple[Image.Image, ...]:
     """The same photographs at a quarter of the side, as textures."""
     return tuple(p.reduce(4) for p in photographs(split))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def photographs(split: str) -> tuple[Image.Image, ...]:
     """Background photographs of a split, RGB, shorter side PHOTO_SIDE pixels."""
-    part = "test" if split == "test" else "train"
     found = []
     for package, folder, names in (
-        ("skimage", "data", _SKIMAGE[part]),
-        ("sklearn", "datasets/images", _SKLEARN[part]),
+        ("skimage", "data", _SKIMAGE[split]),
+        ("sklearn", "datasets/images", _SKLEARN[split]),
     ):
         spec = find_spec(package)
         if spec is None or spec.origin is None:
@@ -86,6 +88,40 @@ def _background(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.I
     out = photo.resize((side, side), Image.Resampling.BILINEAR, (x, y, x + crop, y + crop), reducing_gap=1.0)
     flip = rng.integers(8)
     return out.transpose(Image.Transpose(int(flip) - 1)) if flip else out
+
+
+def _varied(rng: Rng, photos: tuple[Image.Image, ...], side: int) -> Image.Image:
+    """A background no photograph shows: crops in other colours, blended or pasted together, or smooth colour noise."""
+    out = _recoloured(rng, _background(rng, photos, side))
+    kind = rng.random()
+    if kind < 0.4:
+        return out
+    if kind < 0.6:
+        cells = int(rng.integers(2, 17))
+        noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
+        other = noise.resize((side, side), Image.Resampling.BICUBIC)
+    else:
+        other = _recoloured(rng, _background(rng, photos, side))
+    if kind < 0.8:
+        return Image.blend(out, other, rng.uniform(0.2, 0.8))
+    corners = (rng.uniform(-0.2, 1.2, (int(rng.integers(3, 6)), 2)) * side).ravel().tolist()
+    mask = Image.new("L", (side, side))
+    ImageDraw.Draw(mask).polygon(corners, fill=255)
+    out.paste(other, (0, 0), mask)
+    return out
+
+
+def _recoloured(rng: Rng, image: Image.Image) -> Image.Image:
+    """Hue turned, saturation, contrast and gain of each channel changed; one in four keeps its colours."""
+    if rng.random() < 0.25:
+        return image
+    axis, turn = np.full((3, 3), 1 / 3), rng.uniform(0, 2 * np.pi)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    hue = axis + (np.eye(3) - axis) * np.cos(turn) + cross * np.sin(turn)  # about the grey axis
+    matrix = (axis + rng.uniform(0, 1.5) * (hue - axis)) * rng.uniform(0.6, 1.3, (3, 1))
+    shift = 128 * (1 - matrix.sum(1)) + rng.uniform(-50, 50, 3)
+    rows = np.concatenate([matrix, shift[:, None]], axis=1)
+    return image.convert("RGB", tuple(rows.ravel().tolist()))
 
 
 def _deform(parts: list[Part], rng: Rng) -> list[Part]:
@@ -180,6 +216,7 @@ class Scenes:
             raise ValueError(f"scenes: count={count}, size={size}, expected count >= 1 and size >= 32")
         self.split, self.count, self.size, self.seed = split, count, size, seed
         self.photos, self.textures = photographs(split), _textures(split)
+        self._behind = _varied if split == "train" else _background
         self.reference = reference or size
 
     def __len__(self) -> int:
@@ -193,7 +230,7 @@ class Scenes:
     def draw(self, index: int) -> Sample:
         """The scene of an index, also beyond `count`: training redraws without end."""
         rng = np.random.default_rng([STREAMS[self.split], self.seed, index])
-        canvas = _background(rng, self.photos, self.size)
+        canvas = self._behind(rng, self.photos, self.size)
         boxes: list[Floats] = []
         labels: list[int] = []
         share = (self.size / self.reference) ** 2
@@ -224,7 +261,7 @@ class Scenes:
     def crop(self, index: int) -> tuple[Bytes, int]:
         """One object that fills 40 to 95 % of the image, and its label: for training a classifier."""
         rng = np.random.default_rng([STREAMS[self.split], self.seed, index, 1])
-        canvas = _background(rng, self.photos, self.size)
+        canvas = self._behind(rng, self.photos, self.size)
         label = int(rng.integers(len(CLASSES)))
         extent = self.size * rng.uniform(0.4, 0.95)
         patch = _paint(label, _deform(SHAPES[CLASSES[label]](rng), rng), extent, rng, self.textures)

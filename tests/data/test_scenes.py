@@ -19,9 +19,28 @@ def test_the_same_index_is_the_same_scene_and_another_is_not():
     assert not np.array_equal(a[3].image, Scenes("val", 8, 96, seed=1)[3].image)
 
 
-def test_photographs_of_the_test_split_are_not_in_training():
-    train = {p.tobytes() for p in photographs("train")}
-    assert len(photographs("test")) == 3 and not train & {p.tobytes() for p in photographs("test")}
+def test_the_splits_share_no_photograph():
+    splits = [{p.tobytes() for p in photographs(split)} for split in ("train", "val", "test")]
+    assert [len(s) for s in splits] == [12, 2, 3] and len(set.union(*splits)) == 17
+
+
+def test_training_varies_its_backgrounds_and_held_out_scenes_show_photographs_as_they_are():
+    from quant.data.scenes import _background, _varied
+
+    photos = photographs("train")
+    grey = tuple(
+        p for p in photos if len(set(p.getpixel((10, 10)))) == 1 and p.convert("L").convert("RGB") == p
+    )
+    assert len(grey) >= 5
+    plain = [
+        np.ptp(np.asarray(_background(np.random.default_rng(k), grey, 32)), axis=2).max() for k in range(40)
+    ]
+    varied = [
+        np.ptp(np.asarray(_varied(np.random.default_rng(k), grey, 32)), axis=2).max() for k in range(40)
+    ]
+    assert max(plain) == 0 and 20 < sum(v > 0 for v in varied) < 40
+    assert Scenes("train")._behind is _varied
+    assert Scenes("val")._behind is Scenes("test")._behind is _background
 
 
 def test_boxes_are_inside_and_of_the_stated_sizes():
