@@ -6,6 +6,7 @@ Adding a board is adding one TOML: every table names its source, every number it
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ else:
 
 FAMILIES = ("zynq7000", "zynqmp")
 LANES = (1, 2, 4, 8, 16)
+RELEASE = r"20\d\d\.\d(\.\d)?"  # of Vivado: year, number, update
+_WANTED: Mapping[type, str] = {str: "text", dict: "a table of texts"}
 
-# table -> key -> (type, smallest, largest); text has no bounds
+# table -> key -> (type, smallest, largest); text and tables of text have no bounds
 FORM: Mapping[str, Mapping[str, tuple[type, int, int]]] = {
     "part": {"name": (str, 0, 0), "family": (str, 0, 0)},
     "resources": {
@@ -39,7 +42,9 @@ FORM: Mapping[str, Mapping[str, tuple[type, int, int]]] = {
         "bytes_per_s": (int, 10_000_000, 10**13),
     },
     "hp": {"ports": (int, 1, 64), "width_bits": (int, 8, 1024)},
-    "pynq": {"versions": (str, 0, 0)},
+    "ps": {"properties": (dict, 0, 0)},
+    "vivado": {"first": (str, 0, 0)},
+    "pynq": {"images": (dict, 0, 0)},
     "default": {"clock_mhz": (int, 10, 1_000), "lanes": (int, min(LANES), max(LANES))},
 }
 
@@ -62,7 +67,9 @@ class Board:
     dram_bytes_per_s: int  # peak
     hp_ports: int  # AXI slave ports of the processing system that reach DRAM
     hp_width_bits: int
-    pynq: str  # versions that run on it
+    ps: Mapping[str, str]  # settings of the processing system's IP, names and values as Vivado spells them
+    vivado_first: str  # the first release that is taken for this board, such as 2018.3
+    images: Mapping[str, str]  # PYNQ release -> Vivado release that the image's own overlays were built with
     clock_mhz: int  # default
     lanes: int  # default
     sources: Mapping[str, str] = field(repr=False)  # table of the TOML -> where its facts come from
@@ -107,6 +114,25 @@ def _read(path: Path) -> dict[str, Any]:
         raise BoardError(f"{path}: not TOML: {error}. Correct that line.") from None
 
 
+def _fits(value: object, kind: type, low: int, high: int) -> bool:
+    if isinstance(value, dict):
+        return kind is dict and all(isinstance(text, str) for text in value.values())
+    return type(value) is kind and (not isinstance(value, int) or low <= value <= high)
+
+
+def _release_faults(first: str, images: Mapping[str, str]) -> list[str]:
+    named = [("vivado.first", first)] + [(f"pynq.images.{image}", built) for image, built in images.items()]
+    return [
+        f"{key} is {release!r}, expected a release of Vivado such as 2020.1"
+        for key, release in named
+        if not re.fullmatch(RELEASE, release)
+    ] + [
+        f"pynq.images.{image} is not a release of PYNQ such as 3.1.2"
+        for image in images
+        if not re.fullmatch(r"\d+\.\d+(\.\d+)?", image)
+    ]
+
+
 def _parse(path: Path, data: Mapping[str, Any]) -> Board:
     faults: list[str] = []
     if not isinstance(data.get("title"), str):
@@ -122,10 +148,10 @@ def _parse(path: Path, data: Mapping[str, Any]) -> Board:
         for key, (kind, low, high) in keys.items():
             value = given.get(key)
             values[f"{table}.{key}"] = value
-            wanted = "text" if kind is str else f"an integer from {low} to {high}"
+            wanted = _WANTED.get(kind, f"an integer from {low} to {high}")
             if value is None:
                 faults.append(f"{table}.{key} is missing, expected {wanted}")
-            elif type(value) is not kind or (isinstance(value, int) and not low <= value <= high):
+            elif not _fits(value, kind, low, high):
                 faults.append(f"{table}.{key} is {value!r}, expected {wanted}")
         faults += [f"{table}.{key} is not known" for key in sorted(set(given) - set(keys) - {"source"})]
     faults += [f"{key} is not known" for key in sorted(set(data) - set(FORM) - {"title"})]
@@ -134,6 +160,7 @@ def _parse(path: Path, data: Mapping[str, Any]) -> Board:
             faults.append(f"part.family is {values['part.family']!r}, expected {' or '.join(FAMILIES)}")
         if values["default.lanes"] not in LANES:
             faults.append(f"default.lanes is {values['default.lanes']}, expected one of {LANES}")
+        faults += _release_faults(values["vivado.first"], values["pynq.images"])
     if faults:
         raise BoardError(f"{path}: {'; '.join(faults)}. Compare it with a file in boards/.")
     return Board(
@@ -151,7 +178,9 @@ def _parse(path: Path, data: Mapping[str, Any]) -> Board:
         dram_bytes_per_s=values["dram.bytes_per_s"],
         hp_ports=values["hp.ports"],
         hp_width_bits=values["hp.width_bits"],
-        pynq=values["pynq.versions"],
+        ps=values["ps.properties"],
+        vivado_first=values["vivado.first"],
+        images=values["pynq.images"],
         clock_mhz=values["default.clock_mhz"],
         lanes=values["default.lanes"],
         sources={table: data[table]["source"] for table in FORM},

@@ -31,8 +31,14 @@ source = "this test"
 ports = 4
 width_bits = 64
 source = "this test"
+[ps]
+properties = { PCW_CRYSTAL_PERIPHERAL_FREQMHZ = "33.333333" }
+source = "this test"
+[vivado]
+first = "2018.3"
+source = "this test"
 [pynq]
-versions = "none"
+images = { "3.0.1" = "2022.1" }
 source = "this test"
 [default]
 clock_mhz = 100
