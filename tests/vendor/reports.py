@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.vendor.design import Area, Loop, Module, read, total
-from tests.vendor.layout import heading, tabulated, xml
+from tests.vendor.layout import cosim, heading, is_vitis, power, tabulated, timing, xml
 
 AVAILABLE = {  # LUT, FF, DSP, BRAM36 by the beginning of a part's name
     "xc7z010": (17600, 35200, 80, 60),
@@ -60,11 +60,6 @@ def damaged(text: str, values: Values) -> str:
     if how == "other":
         return "Flow report for codesign\nQuartus Prime Version 22.1std.0 Build 915\n"
     return {"truncate": text[: len(text) // 2], "empty": ""}.get(how, text)
-
-
-def is_vitis(values: Values) -> bool:
-    """Since 2020.2 the tool is Vitis HLS."""
-    return tuple(map(int, values["version"].split(".")[:2])) >= (2020, 2)
 
 
 def available(values: Values) -> tuple[int, int, int, int]:
@@ -219,20 +214,6 @@ def _module(module: Module, modules: Mapping[str, Module]) -> Xml:
             _performance(module, values), ["AreaEstimates", ["Resources", *area]]]  # fmt: skip
 
 
-def cosim(values: Values) -> str:
-    row = [values.get(k, "NA") for k in ("min", "avg", "max")]
-    passed = [values.get("rtl", "Verilog"), values.get("status", "Pass"), *row, "NA", "NA", "NA"]
-    rows = [["VHDL", *["NA"] * 7], passed]
-    rule = "+" + "+".join(["-" * 10] * 8) + "+"
-    lines = ["=" * 64, f"== {'Vitis' if is_vitis(values) else 'Vivado'} HLS Report for '{values['top']}'", "=" * 64,
-             f"* Version:        {values['version']}", "* Project:        project", "* Solution:       solution1", "",
-             "Cosimulation Report for '{top}'".format(**values), "Result:", rule,
-             "|   RTL    |  Status  |    Latency(Clock Cycles)       |    Interval(Clock Cycles)      |", rule,
-             "|          |          |   min    |   avg    |   max    |   min    |   avg    |   max    |", rule]  # fmt: skip
-    lines += ["|" + "|".join(f"{cell:>10}" for cell in cells) + "|" for cells in rows]
-    return "\n".join([*lines, rule, ""])
-
-
 def utilization(values: Values) -> str:
     modules = _design(values)
     by_name = {module.name: module for module in modules}
@@ -279,18 +260,6 @@ def utilization(values: Values) -> str:
         + body
         + "\n\n"
     )
-
-
-def timing(values: Values) -> str:
-    from tests.vendor.layout import timing_summary
-
-    return timing_summary(values)
-
-
-def power(values: Values) -> str:
-    from tests.vendor.layout import power_summary
-
-    return power_summary(values)
 
 
 KINDS: dict[str, Callable[[Values], str]] = {
