@@ -1,0 +1,3 @@
+// exact/trace.hpp -- nothing is recorded: see untraced.hpp.
+#pragma once
+#include "untraced.hpp"

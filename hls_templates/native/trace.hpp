@@ -1,0 +1,3 @@
+// native/trace.hpp -- nothing is recorded: see untraced.hpp.
+#pragma once
+#include "untraced.hpp"
