@@ -17,6 +17,8 @@ from clang.cindex import CursorKind as K
 
 from tests.hlslint.source import FUNCTIONS, LOOPS, Scope, Unit
 
+UNSTATED = 6  # of a pipelined loop whose pragma says no II
+
 
 @dataclass
 class Loop:
@@ -175,7 +177,7 @@ def _loops(unit: Unit, function: ci.Cursor) -> list[Loop]:
         pipeline = scope.has("pipeline") if scope is not None else None
         if pipeline is not None:
             said = [w.split("=")[1] for w in pipeline.words if w.lower().startswith("ii=")]
-            yield Loop(name, int(said[0]) if said else 1)
+            yield Loop(name, int(said[0]) if said else UNSTATED)
             return
         inner = list(below(loop))
         if len(inner) == 1 and inner[0].ii is not None and scope is not None and _perfect(scope):
