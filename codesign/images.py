@@ -1,7 +1,7 @@
 """Pictures: any file to RGB pixels, and from there to the network's integer codes and back.
 
 Letterboxing keeps the aspect ratio: scale to fit, centre, fill with grey 128, whose code is 0, which is also what
-convolutions pad with.
+convolutions pad with. Only reading of files needs Pillow: a board without it letterboxes what a camera gives.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from codesign.errors import DataError
+from codesign.errors import DataError, ToolMissing
+from codesign.resize import resize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.float32]
@@ -52,8 +56,14 @@ def read_image(path: Path | str) -> Pixels:
     """Pixels (H, W, 3) uint8 RGB of a picture file, turned as its EXIF orientation says.
 
     Grey, palette and CMYK become RGB, transparency is laid on white, 16 bits become the upper 8, and of an
-    animation the first frame is taken. Raises DataError.
+    animation the first frame is taken. Raises DataError, and ToolMissing without Pillow.
     """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise ToolMissing(
+            "Pillow: not installed, and pictures are read with it. Install it: pip install pillow"
+        ) from None
     path = Path(path)
     try:
         with warnings.catch_warnings():
@@ -105,6 +115,8 @@ def _check_size(path: Path, image: Image.Image) -> None:
 
 
 def _rgb(path: Path, image: Image.Image) -> Pixels:
+    from PIL import Image
+
     if image.mode == "F":
         raise DataError(f"{path}: has float pixels, expected 8 or 16 bits. Convert it to PNG first.")
     if image.mode == "I" or image.mode.startswith(
@@ -127,7 +139,7 @@ def letterbox(image: Pixels, height: int, width: int) -> tuple[Pixels, Placement
     top, left = (height - new_h) // 2, (width - new_w) // 2
     placement = Placement((h, w), (new_w / w, new_h / h), (left, top))
     if (new_h, new_w) != (h, w):
-        image = np.asarray(Image.fromarray(image).resize((new_w, new_h), Image.Resampling.BILINEAR))
+        image = resize(image, new_h, new_w)
     if (new_h, new_w) == (height, width):
         return image, placement
     canvas = np.full((height, width, 3), FILL, np.uint8)
