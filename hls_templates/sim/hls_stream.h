@@ -8,23 +8,9 @@
 #include <cstddef>
 #include <memory>
 
+#include "misuse.hpp"
+
 namespace hls {
-
-// The first misuse of any stream since the last clear().
-class Misuse {
- public:
-  static const char *message() { return *first(); }
-  static void report(const char *what) {
-    if (*first() == NULL) *first() = what;
-  }
-  static void clear() { *first() = NULL; }
-
- private:
-  static const char **first() {
-    static thread_local const char *message = NULL;
-    return &message;
-  }
-};
 
 template <class T>
 class stream {

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <vector>
 
+#include "misuse.hpp"
 #include "top.hpp"
 
 namespace codesign {
