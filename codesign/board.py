@@ -6,6 +6,7 @@ Adding a board is adding one TOML: every table names its source, every number it
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -42,10 +43,10 @@ FORM: Mapping[str, Mapping[str, tuple[type, int, int]]] = {
         "bytes_per_s": (int, 10_000_000, 10**13),
     },
     "hp": {"ports": (int, 1, 64), "width_bits": (int, 8, 1024)},
-    "ps": {"properties": (dict, 0, 0)},
+    "ps": {"fabric_pll_mhz": (int, 100, 1_600), "properties": (dict, 0, 0)},
     "vivado": {"first": (str, 0, 0)},
     "pynq": {"images": (dict, 0, 0)},
-    "default": {"clock_mhz": (int, 10, 1_000), "lanes": (int, min(LANES), max(LANES))},
+    "default": {"clock_mhz": (int, 25, 1_000), "lanes": (int, min(LANES), max(LANES))},
 }
 
 
@@ -67,12 +68,25 @@ class Board:
     dram_bytes_per_s: int  # peak
     hp_ports: int  # AXI slave ports of the processing system that reach DRAM
     hp_width_bits: int
+    fabric_pll_mhz: int  # rate of the PLL that the clock of the fabric is divided from
     ps: Mapping[str, str]  # settings of the processing system's IP, names and values as Vivado spells them
     vivado_first: str  # the first release that is taken for this board, such as 2018.3
     images: Mapping[str, str]  # PYNQ release -> Vivado release that the image's own overlays were built with
     clock_mhz: int  # default
     lanes: int  # default
     sources: Mapping[str, str] = field(repr=False)  # table of the TOML -> where its facts come from
+
+    def fabric_divisor(self, mhz: float) -> int:
+        """What the PLL is divided by for a clock of `mhz`, or the nearest below that it can give.
+
+        PYNQ 3 sets this divisor when it loads an overlay; the PLL and its rate stay as the board booted
+        (pynq/ps.py), so no other clocks exist. Half a MHz above is let pass: 143 means 1000 / 7.
+        """
+        return max(1, math.ceil(self.fabric_pll_mhz / (mhz + 0.5)))
+
+    def fabric_mhz(self, mhz: float) -> float:
+        """The clock that the fabric really gets where `mhz` is asked for."""
+        return self.fabric_pll_mhz / self.fabric_divisor(mhz)
 
 
 def board_names() -> tuple[str, ...]:
@@ -178,6 +192,7 @@ def _parse(path: Path, data: Mapping[str, Any]) -> Board:
         dram_bytes_per_s=values["dram.bytes_per_s"],
         hp_ports=values["hp.ports"],
         hp_width_bits=values["hp.width_bits"],
+        fabric_pll_mhz=values["ps.fabric_pll_mhz"],
         ps=values["ps.properties"],
         vivado_first=values["vivado.first"],
         images=values["pynq.images"],

@@ -14,6 +14,7 @@ from codesign.errors import BoardError
 # Releases of PYNQ and the Python of their images (PYNQ release notes: Ubuntu 18.04, 20.04, 22.04, 24.04).
 PYTHONS = {(2, 5): "3.6", (2, 6): "3.6", (2, 7): "3.8", (3, 0): "3.10", (3, 1): "3.10", (4, 0): "3.12"}
 PYTHON_FIRST = (3, 10)  # what pyproject.toml asks for
+PATCHED_SINCE = "2022.1"  # HLS tools before it number IPs by date in 32 bits, which overflows since 2022
 VIVADO_LAST = "2025.2"  # the newest release whose documents the emitted Tcl was checked against
 
 
@@ -53,13 +54,8 @@ def check_image(board: Board, pynq: str, vivado: str | None = None) -> None:
     vivado: release that made the bitstream, checked as by check_tools if given.
     Raises BoardError.
     """
-    found = re.match(r"v?(\d+)\.(\d+)", pynq)
-    if found is None:
-        raise BoardError(
-            f"PYNQ version {pynq!r}: not understood, expected one such as 3.0.1. Look at pynq.__version__ on the board."
-        )
-    series = (int(found.group(1)), int(found.group(2)))
-    listed = {release_key(image)[:2] for image in board.images}
+    series = _series(pynq)
+    listed = {_series(image) for image in board.images}
     expected = " or ".join(board.images) or "none"
     if series not in listed:
         python = PYTHONS.get(series)
@@ -73,6 +69,16 @@ def check_image(board: Board, pynq: str, vivado: str | None = None) -> None:
         check_tools(board, vivado)
 
 
+def _series(pynq: str) -> tuple[int, int]:
+    """Major and minor number of a version of PYNQ: patch releases of an image run the same overlays."""
+    found = re.match(r"v?(\d+)\.(\d+)", pynq)
+    if found is None:
+        raise BoardError(
+            f"PYNQ version {pynq!r}: not understood, expected one such as 3.0.1. Look at pynq.__version__ on the board."
+        )
+    return int(found.group(1)), int(found.group(2))
+
+
 def notes(board: Board, vivado: str, pynq: str | None = None) -> tuple[str, ...]:
     """What is allowed but was tested by nobody we know of: sentences to show, none if all is as the vendor pairs it.
 
@@ -84,10 +90,14 @@ def notes(board: Board, vivado: str, pynq: str | None = None) -> tuple[str, ...]
         said.append(
             f"Vivado {release} is newer than {VIVADO_LAST}, the last whose documents the scripts follow."
         )
+    if release_key(release) < release_key(PATCHED_SINCE):
+        said.append(
+            f"Vivado {release} cannot export an IP since January 2022 unless AMD's patch y2k22_patch (answer "
+            "record 76960) is installed: look for it if export fails with an invalid argument for core_revision."
+        )
+    wanted = None if pynq is None else _series(pynq)
     images = {
-        image: built
-        for image, built in board.images.items()
-        if pynq is None or release_key(image)[:2] == release_key(pynq)[:2]
+        image: built for image, built in board.images.items() if wanted is None or _series(image) == wanted
     }
     if images and release not in images.values():
         pairs = ", ".join(f"{image} with {built}" for image, built in images.items())
