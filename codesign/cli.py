@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from codesign import __version__, cli_common, cli_compile, cli_detect, cli_estimate, cli_train, cli_verify
+from codesign import (
+    __version__,
+    cli_common,
+    cli_compile,
+    cli_detect,
+    cli_estimate,
+    cli_report,
+    cli_train,
+    cli_verify,
+)
 
 app = typer.Typer(
     name="codesign",
@@ -43,7 +52,7 @@ def _options(
     """Options before the verb. `--debug` has been taken out of the arguments by main()."""
 
 
-for module in (cli_compile, cli_train, cli_verify, cli_detect, cli_estimate):
+for module in (cli_compile, cli_train, cli_verify, cli_detect, cli_estimate, cli_report):
     module.register(app)
 
 

@@ -19,10 +19,10 @@ from codesign.reports import Cells, ReportError, text_of
 TOP = "csynth.xml"
 WHAT = "a report of csynth_design"
 # What a loop's element holds beside the loops in it.
-FACTS = frozenset(
-    "Name Slack TripCount Latency AbsoluteTimeLatency IterationLatency PipelineII PipelineDepth PipelineType "
-    "InstanceList PerformancePragma".split()
-)
+FACTS = frozenset((
+    *("Name", "Slack", "TripCount", "Latency", "AbsoluteTimeLatency", "IterationLatency", "InstanceList"),
+    *("PipelineII", "PipelineDepth", "PipelineType", "PerformancePragma"),
+))  # fmt: skip
 
 
 @dataclass(frozen=True)

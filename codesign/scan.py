@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-WORDS = frozenset("if while switch return sizeof static_assert catch for do else".split())
+WORDS = frozenset(
+    ["if", "while", "switch", "return", "sizeof", "static_assert", "catch", "for", "do", "else"]
+)
 _SILENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 _LOOP = re.compile(r"(?:\b([A-Za-z_]\w*)\s*:(?!:)\s*)?\bfor\s*\(")
 _PRAGMA = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+HLS[ \t]+([^\n]*)$", re.MULTILINE)

@@ -1,0 +1,259 @@
+"""One table of what a design was said to be, and what it turned out to be: estimated, synthesized, simulated, after
+place and route, measured.
+
+Every figure stands under the word for where it comes from:
+
+    estimated      counted from the program and the engine's structure by codesign
+    synthesized    Vivado HLS or Vitis HLS, before place and route
+    simulated      the RTL in co-simulation
+    post-route     Vivado, from the routed netlist; its power is an estimate of its own
+    measured       a board. Figures from the software device carry that name and are never called measured
+
+What was not run is None here and a note says how to run it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codesign import units as parts
+from codesign.board import Board, load_board
+from codesign.bundle import MANIFEST, load
+from codesign.contract import TOP_FUNCTION, Verdict, broken, compare, contract
+from codesign.csynth import Csynth, csynth
+from codesign.estimate import estimate
+from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
+from codesign.reports import (
+    Cells,
+    Cosim,
+    Instance,
+    Power,
+    ReportError,
+    Timing,
+    cosim,
+    power,
+    timing,
+    utilization,
+)
+from codesign.resources import resources
+
+REPORTS = Path("synthesis/reports")
+SOURCES = ("estimated", "synthesized", "simulated", "post-route", "measured")
+SIZES = ("DSP", "BRAM36", "URAM", "LUT", "FF")
+
+Figures = dict[str, "float | None"]  # by source
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a bundle. `speed` and `size` are figures by source; failures are against the contract."""
+
+    directory: Path
+    board: Board
+    tool: str | None  # of the synthesis
+    speed: dict[str, Figures]  # by quantity
+    size: dict[str, dict[str, Figures]]  # by unit, then by kind of cell
+    available: dict[str, int]
+    loops: tuple[Verdict, ...]
+    timing: Timing | None
+    power: Power | None
+    bench: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def last(self) -> str:
+        """The word for figures of bench.json."""
+        return SOFTWARE if self.bench is not None and self.bench["source"] != "board" else "measured"
+
+    def to_json(self) -> dict[str, Any]:
+        def named(figures: Figures) -> dict[str, float | None]:
+            return {self.last if k == "measured" else k: v for k, v in figures.items()}
+
+        return {
+            "format": "codesign-report",
+            "version": VERSION,
+            "board": self.board.name,
+            "tool": self.tool,
+            "speed": {quantity: named(figures) for quantity, figures in self.speed.items()},
+            "size": {
+                unit: {kind: named(figures) for kind, figures in kinds.items()}
+                for unit, kinds in self.size.items()
+            },
+            "available": self.available,
+            "loops": [
+                {"function": v.promise.function, "loop": v.promise.label, "file": v.promise.file,
+                 "line": v.promise.line, "promised_ii": v.promise.ii, "state": v.state,
+                 "found": [{"module": f.module, "loop": f.name, "ii": f.ii, "depth": f.depth} for f in v.found]}
+                for v in self.loops
+            ],
+            "timing": None if self.timing is None else asdict(self.timing),
+            "power": None if self.power is None else asdict(self.power),
+            "bench": self.bench,
+            "notes": self.notes,
+            "failures": self.failures,
+        }  # fmt: skip
+
+
+def report(directory: Path) -> Report:
+    """All that the files of a bundle tell.
+
+    Raises BundleError, BoardError, ContractError or ReportError for files that are missing where others say they
+    should be, cut short, or of another design.
+    """
+    bundle = load(directory)
+    manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    record = record_of(directory, manifest)
+    board = load_board(bundle.board)
+    if record is not None and isinstance(record.get("clock_mhz"), (int, float)):
+        board = replace(board, clock_mhz=round(record["clock_mhz"]))
+    cost = estimate(bundle.program, bundle.config, board, manifest.get("nodes", ()))
+    folder, notes, failures = directory / REPORTS, [], []
+    synthesis = csynth(folder) if (folder / "csynth.xml").exists() else None
+    simulated = cosim(folder / "cosim.rpt") if (folder / "cosim.rpt").exists() else None
+    placed = utilization(folder / "utilization.rpt") if (folder / "utilization.rpt").exists() else None
+    times = timing(folder / "timing.rpt") if (folder / "timing.rpt").exists() else None
+    watts = power(folder / "power.rpt") if (folder / "power.rpt").exists() else None
+    bench = bench_of(directory)
+    if record is not None:
+        check_whole(folder)
+    promised = contract(bundle.hls)
+    verdicts: tuple[Verdict, ...] = ()
+    if synthesis is None:
+        notes.append(f"No synthesis: run `codesign synth {directory}` where Vivado is installed.")
+    else:
+        if synthesis.top != TOP_FUNCTION:
+            raise ReportError(f"{folder}: reports of {synthesis.top}, expected {TOP_FUNCTION}. They belong to "
+                              "another design; run `codesign synth` again.")  # fmt: skip
+        verdicts = tuple(compare(promised, synthesis))
+        failures += broken(verdicts)
+        if not synthesis.clock_met:
+            notes.append(
+                f"{synthesis.tool} expects {synthesis.estimated_ns:g} ns, more than {synthesis.target_ns:g} ns less "
+                f"{synthesis.uncertainty_ns:g} ns for routing: timing may fail."
+            )
+        if simulated is None:
+            notes.append("No co-simulation.")
+        if times is None:
+            notes.append("Not placed and routed.")
+    if simulated is not None and not simulated.passed:
+        failures.append("Co-simulation: the RTL differs from the C++, expected no difference")
+    if times is not None and not times.met:
+        worst = f", worst from {times.worst}" if times.worst else ""
+        failures.append(f"Timing: not met, worst slack {times.wns:g} ns, {times.failing} endpoints{worst}")
+    if watts is not None:
+        notes.append(f"Power after routing is Vivado's estimate, confidence {watts.confidence}.")
+    if bench is None:
+        notes.append("Nothing measured: run `codesign bench` with a board.")
+    elif bench["source"] != "board":
+        notes.append(
+            "The last column comes from the software device: it shows that the driver works, not how fast."
+        )
+    return Report(
+        directory=directory,
+        board=board,
+        tool=None if synthesis is None else synthesis.tool,
+        speed=_speed(cost.cycles, cost.read_bytes + cost.written_bytes, board, synthesis, simulated, times, watts,
+                     bench),
+        size=_size(parts.estimated(resources(bundle.config)),
+                   None if synthesis is None else parts.synthesized(synthesis, promised),
+                   None if placed is None else _routed(placed, promised, folder)),
+        available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,
+                   "FF": board.ffs},
+        loops=verdicts, timing=times, power=watts, bench=bench, notes=tuple(notes), failures=tuple(failures),
+    )  # fmt: skip
+
+
+def _routed(placed: Instance, promised: Any, folder: Path) -> dict[str, Cells]:
+    found = parts.routed(placed, promised, TOP_FUNCTION)
+    if parts.ENGINE not in found:
+        raise ReportError(f"{folder / 'utilization.rpt'}: has no instance of {TOP_FUNCTION}, expected the routed "
+                          "design with the engine in it. Run `codesign synth` again.")  # fmt: skip
+    return found
+
+
+def _speed(
+    cycles: int,
+    traffic: int,
+    board: Board,
+    synthesis: Csynth | None,
+    simulated: Cosim | None,
+    times: Timing | None,
+    watts: Power | None,
+    bench: Mapping[str, Any] | None,
+) -> dict[str, Figures]:
+    """Quantities a frame, by source."""
+    hertz = board.clock_mhz * 1e6
+    latency = bench["latency_ms"] if bench is not None else {}
+    engine = min(times.clocks.items(), key=lambda clock: abs(clock[1] - 1e9 / hertz)) if times else None
+    reached = None if times is None or engine is None else 1e3 / (engine[1] - times.wns)
+    simulated_cycles = None if simulated is None else simulated.maximum
+    drawn = None if bench is None else _watts(bench.get("power_w"))
+    return {
+        "clock, MHz": _figures(
+            estimated=float(board.clock_mhz),
+            synthesized=None if synthesis is None else 1e3 / synthesis.estimated_ns,
+            **{"post-route": reached},
+        ),
+        "cycles a frame": _figures(estimated=cycles, simulated=simulated_cycles),
+        "milliseconds a frame": _figures(
+            estimated=cycles / hertz * 1e3,
+            simulated=None if simulated_cycles is None else simulated_cycles / hertz * 1e3,
+            measured=latency.get("median"),
+        ),
+        "frames/s": _figures(
+            estimated=hertz / cycles,
+            simulated=None if not simulated_cycles else hertz / simulated_cycles,
+            measured=None if bench is None else bench.get("frames_per_s"),
+        ),
+        "DRAM bytes a frame": _figures(
+            estimated=traffic, measured=None if bench is None else bench.get("dram_bytes_per_frame")
+        ),
+        "power, W": _figures(**{"post-route": None if watts is None else watts.total}, measured=drawn),
+    }
+
+
+def _figures(**known: float | None) -> Figures:
+    return {source: known.get(source) for source in SOURCES}
+
+
+def _watts(power_w: Any) -> float | None:
+    """The mean of a board's rails together, where the bench gives one."""
+    if isinstance(power_w, (int, float)):
+        return float(power_w)
+    if isinstance(power_w, Mapping):
+        for key in ("total", "mean", "median"):
+            if isinstance(power_w.get(key), (int, float)):
+                return float(power_w[key])
+    return None
+
+
+def _size(
+    estimated: Mapping[str, parts.Counted],
+    synthesized: Mapping[str, Cells] | None,
+    routed: Mapping[str, Cells] | None,
+) -> dict[str, dict[str, Figures]]:
+    """Cells by unit; `engine` is all of them together, OUTSIDE what the bitstream holds beside it."""
+    known: dict[str, Mapping[str, parts.Counted | Cells]] = {
+        "estimated": {**estimated, "engine": sum(estimated.values(), parts.Counted())},
+        "synthesized": {} if synthesized is None else {**synthesized, "engine": parts.whole(synthesized)},
+        "post-route": {} if routed is None else {**routed, "engine": parts.whole(routed)},
+    }
+    units = [*parts.UNITS, "engine", *([parts.OUTSIDE] if routed is not None else [])]
+    return {
+        unit: {
+            kind: _figures(**{source: _cells(found.get(unit), kind) for source, found in known.items()})
+            for kind in SIZES
+        }
+        for unit in units
+    }
+
+
+def _cells(found: parts.Counted | Cells | None, kind: str) -> float | None:
+    """One kind of cells; estimates count no LUT and FF."""
+    value = getattr(found, kind.lower(), None)
+    return None if value is None else float(value)

@@ -1,0 +1,140 @@
+"""The parts of the engine by which figures are compared, and what each is called where.
+
+An estimate counts memories and multipliers, a synthesis has modules, a routed netlist has instances. Here they
+meet: a unit is the functions of the design that are its part. What the engine holds outside of these functions
+(weights, tables, ports, the walk over the steps) is the unit ENGINE; what is in the bitstream beside the engine
+is OUTSIDE.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codesign.contract import Contract
+from codesign.csynth import Csynth
+from codesign.reports import Cells, Instance
+from codesign.resources import Resources
+
+ENGINE = "weights, tables, ports, walk"
+OUTSIDE = "interconnect and reset"
+# Functions by unit. A function called by one of these, and by nothing else in this table, is in it as well.
+FUNCTIONS = {
+    "load": ("load",),
+    "offsets": ("load_offsets",),
+    "window": ("window",),
+    "pointwise": ("pointwise",),
+    "store": ("store",),
+    "parameters": ("load_parameters",),
+    "descriptors": ("read_header", "read_step"),
+}
+UNITS = (*FUNCTIONS, ENGINE)
+# Which unit an estimate's part is compared with, by words in its name; the first that fits decides. Weights and
+# tables belong to the engine, because they are filled by one function and read by another.
+PARTS = (
+    ("weights", ENGINE),
+    ("window requantization", ENGINE),
+    ("pointwise requantization", ENGINE),
+    ("table", ENGINE),
+    ("port", ENGINE),
+    ("window", "window"),
+    ("depthwise", "window"),
+    ("ring", "window"),
+    ("pointwise", "pointwise"),
+    ("kept", "pointwise"),
+)
+SHARED = "requantizers"  # one at the window's end and one at the array's: half of them each
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What an estimate counts of a unit: DSP, halves of BRAM36, URAM. LUT and FF of logic are not counted."""
+
+    dsp: int = 0
+    bram18: int = 0
+    uram: int = 0
+
+    @property
+    def bram36(self) -> float:
+        return self.bram18 / 2
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.dsp + other.dsp, self.bram18 + other.bram18, self.uram + other.uram)
+
+
+def estimated(found: Resources) -> dict[str, Counted]:
+    """An estimate's parts by unit."""
+    units = dict.fromkeys(UNITS, Counted())
+    for part in found.units:
+        if part.name == SHARED:
+            half = part.dsps // 2
+            units["window"] += Counted(dsp=part.dsps - half)
+            units["pointwise"] += Counted(dsp=half)
+            units[ENGINE] += Counted(bram18=part.bram18, uram=part.uram)
+            continue
+        unit = next((unit for word, unit in PARTS if word in part.name), ENGINE)
+        units[unit] += Counted(part.dsps, part.bram18, part.uram)
+    return units
+
+
+def unit_of(function: str | None, design: Contract) -> str | None:
+    """The unit a function is in: named in FUNCTIONS, or called by functions of one unit only."""
+    for unit, functions in FUNCTIONS.items():
+        if function in functions:
+            return unit
+    users = [
+        unit
+        for unit, functions in FUNCTIONS.items()
+        if any(function in design.reach(name) for name in functions)
+    ]
+    return users[0] if len(users) == 1 else None
+
+
+def synthesized(found: Csynth, design: Contract) -> dict[str, Cells]:
+    """A synthesis's cells by unit; only units that have modules of their own, and the rest of the engine.
+
+    Modules hold those they call, so of a unit's modules only those count that no other of them holds. What several
+    units call is counted in each, as each has its own.
+    """
+    owners = {name: design.owner(name) for name in found.modules}
+    units: dict[str, Cells] = {}
+    for unit in FUNCTIONS:
+        own = {name: owner for name, owner in owners.items() if owner and unit_of(owner, design) == unit}
+        outer = [n for n in own if not any(_holds(own[other], other, own[n], n, design) for other in own)]
+        if outer:
+            units[unit] = sum((found.modules[name].cells for name in outer), Cells())
+    units[ENGINE] = found.cells - sum(units.values(), Cells())
+    return units
+
+
+def _holds(outer: str, outer_module: str, inner: str, module: str, design: Contract) -> bool:
+    """Whether a module contains another: by calls, or as the loop that was made a module of its own."""
+    if outer == inner:
+        return "_Pipeline_" in module and "_Pipeline_" not in outer_module
+    return inner in design.reach(outer)
+
+
+def routed(root: Instance, design: Contract, top: str) -> dict[str, Cells]:
+    """A routed design's cells by unit, OUTSIDE included. Each instance counts where it, or what it is in, belongs."""
+    units: dict[str, Cells] = {}
+    wrapper = re.compile(rf"(?:^|_){top}_\d+_\d+$")  # how a block design calls the core's own wrapper
+
+    def add(instance: Instance, unit: str) -> None:
+        owner = design.owner(instance.module)
+        if owner == top or wrapper.search(instance.module):
+            unit = ENGINE
+        elif owner is not None and unit != OUTSIDE:
+            named = next((u for u, functions in FUNCTIONS.items() if owner in functions), None)
+            unit = named or unit
+        units[unit] = units.get(unit, Cells()) + instance.own
+        for below in instance.below:
+            add(below, unit)
+
+    add(root, OUTSIDE)
+    return units
+
+
+def whole(units: Mapping[str, Cells], names: Sequence[str] = UNITS) -> Cells:
+    """Of the units named together."""
+    return sum((units[name] for name in names if name in units), Cells())
