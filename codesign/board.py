@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ else:
 
 FAMILIES = ("zynq7000", "zynqmp")
 LANES = (1, 2, 4, 8, 16)
+CARRIED = "board.toml"  # in a bundle that was built for a board of the user's
 RELEASE = r"20\d\d\.\d(\.\d)?"  # of Vivado: year, number, update
 _WANTED: Mapping[type, str] = {str: "text", dict: "a table of texts"}
 
@@ -75,6 +76,7 @@ class Board:
     clock_mhz: int  # default
     lanes: int  # default
     sources: Mapping[str, str] = field(repr=False)  # table of the TOML -> where its facts come from
+    own: str = field(default="", repr=False, compare=False)  # text of the TOML, where it is not the package's
 
     def fabric_divisor(self, mhz: float) -> int:
         """What the PLL is divided by for a clock of `mhz`, or the nearest below that it can give.
@@ -105,8 +107,15 @@ def load_board(name_or_path: str | Path) -> Board:
         names = board_names()
         if text not in names:
             raise BoardError(_unknown(text, names))
-        path = TOMLS / f"{text}.toml"
-    return _parse(path, _read(path))
+        return _parse(TOMLS / f"{text}.toml", _read(TOMLS / f"{text}.toml"))
+    board = _parse(path, _read(path))
+    return board if path.parent.resolve() == TOMLS.resolve() else replace(board, own=path.read_text("utf-8"))
+
+
+def bundle_board(directory: Path, name: str) -> Board:
+    """The board that a bundle was built for: the file it carries if the board was the user's own, else by `name`."""
+    path = directory / CARRIED
+    return replace(load_board(path), name=name) if path.is_file() else load_board(name)
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> str:

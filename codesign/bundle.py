@@ -4,6 +4,7 @@
     model.onnx      what was compiled
     program.bin     descriptors, weights and tables: the memory from the program's address on
     hls/            the sources of the design
+    board.toml      facts of the board, where it is none of the package's
 
 A bundle is written beside its place and then renamed, so that an interrupted build leaves an earlier one alone.
 Numpy only: the driver on a board reads bundles with this module.
@@ -71,8 +72,10 @@ def write(
     board: str,
     scales: Mapping[str, float],
     meta: Mapping[str, str],
+    carried: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Write a bundle; `design` is the sources by path. Replaces an earlier bundle, and nothing else.
+    """Write a bundle; `design` is the sources by path, `carried` other texts by name. Replaces an earlier bundle,
+    and nothing else.
 
     Raises BundleError if the place is taken by something else or the disk refuses.
     """
@@ -89,6 +92,8 @@ def write(
             path = work / DESIGN / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        for name, text in (carried or {}).items():
+            (work / name).write_text(text, encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "version": VERSION,

@@ -99,7 +99,7 @@ def build(
 
 def build_bundle(model: str, output: Path, board: str, lanes: int | None = None) -> dict[str, Any]:
     """The work of `build`, which `demo` does too. Returns what there is to say about the bundle."""
-    from codesign.board import load_board
+    from codesign.board import CARRIED, load_board
     from codesign.bundle import write
     from codesign.emit import sources
     from codesign.onnx_io import import_model
@@ -120,6 +120,7 @@ def build_bundle(model: str, output: Path, board: str, lanes: int | None = None)
         board=facts.name,
         scales=graph.scales,
         meta=graph.meta,
+        carried={CARRIED: facts.own} if facts.own else {},
     )
     return {
         "bundle": str(output),

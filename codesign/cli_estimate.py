@@ -29,7 +29,7 @@ def estimate(
 
     Every figure is estimated, none is measured. Exit code 1 if the design is over the board's budget.
     """
-    from codesign.board import load_board
+    from codesign.board import bundle_board, load_board
     from codesign.bundle import MANIFEST, load
     from codesign.estimate import ASSUMPTIONS, KIND
     from codesign.estimate import estimate as estimated
@@ -37,7 +37,7 @@ def estimate(
 
     with working("Counting"):
         found = load(bundle)
-        facts = load_board(board or found.board)
+        facts = load_board(board) if board else bundle_board(bundle, found.board)
         names = json.loads((bundle / MANIFEST).read_text(encoding="utf-8")).get("nodes", ())
         cost = estimated(found.program, found.config, facts, names)
         parts = resources(found.config)
