@@ -134,7 +134,7 @@ def test_one_toml_is_built_estimated_simulated_and_synthesized_for(toml: Path, t
     picture = tmp_path / "grey.png"
     Image.new("RGB", (64, 64), (120, 130, 140)).save(picture)
     assert run("csim", bundle, "--images", picture, "-o", tmp_path / "maps", "--json") == 0
-    assert {row["map"] for row in json.loads(capsys.readouterr().out)["maps"]} == set(found.program.outputs)
+    assert {row["output"] for row in json.loads(capsys.readouterr().out)} == set(found.program.outputs)
 
     for program, release in TOOLS:
         check_tools(board, release)
