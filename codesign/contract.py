@@ -3,6 +3,7 @@ kept to it.
 
     promised = contract(folder)                 what the pragmas of the emitted C++ say, by function and label
     verdicts = compare(promised, csynth(...))   against the reports, one Verdict a loop
+    broken(verdicts), unproven(verdicts)        lines for those that differ, and for those in no report
 
 Loops are told apart by function and label, because labels repeat (Word, Pass). A report names them otherwise than
 the text, and what is known of that is undone here:
@@ -12,6 +13,9 @@ the text, and what is known of that is undone here:
     Row_Pixel                            two nested loops made one
     Pass1                                the second Pass in one module
     a loop of a function in its caller   the function was inlined
+
+Where several functions with such a loop were inlined into one, a loop that keeps one of the promises counts for that
+one, and a loop that keeps none counts against all of them.
 
 A pipelined loop whose pragma states no II promises to be pipelined and no more. A loop that is unrolled, or not
 pipelined, or inside of a pipelined one, promises nothing: what the tool makes of it is not compared.
@@ -153,8 +157,13 @@ def compare(promised: Contract, synthesis: Csynth) -> list[Verdict]:
 
 
 def broken(verdicts: Sequence[Verdict]) -> list[str]:
-    """What is against the contract, a line each: loops that differ, then loops that no report names."""
-    return [str(v) for state in ("differs", "missing") for v in verdicts if v.state == state]
+    """Loops that differ from what they promise, a line each."""
+    return [str(v) for v in verdicts if v.state == "differs"]
+
+
+def unproven(verdicts: Sequence[Verdict]) -> list[str]:
+    """Loops that no report names, a line each: the tool has unrolled, merged or renamed them."""
+    return [str(v) for v in verdicts if v.state == "missing"]
 
 
 def _candidates(promised: Contract, owner: str | None, loop: Loop) -> list[Promise]:

@@ -23,7 +23,7 @@ from typing import Any
 from codesign import units as parts
 from codesign.board import Board, load_board
 from codesign.bundle import MANIFEST, load
-from codesign.contract import TOP_FUNCTION, Verdict, broken, compare, contract
+from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
 from codesign.estimate import estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
@@ -43,6 +43,7 @@ from codesign.resources import resources
 
 REPORTS = Path("synthesis/reports")
 SOURCES = ("estimated", "synthesized", "simulated", "post-route", "measured")
+SAME_CLOCK = 0.01  # relative: a clock is made by dividing another, and periods are printed with three digits
 SIZES = ("DSP", "BRAM36", "URAM", "LUT", "FF")
 
 Figures = dict[str, "float | None"]  # by source
@@ -107,68 +108,105 @@ def report(directory: Path) -> Report:
     """
     bundle = load(directory)
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    record = record_of(directory, manifest)
-    board = load_board(bundle.board)
-    if record is not None and isinstance(record.get("clock_mhz"), (int, float)):
-        board = replace(board, clock_mhz=round(record["clock_mhz"]))
-    cost = estimate(bundle.program, bundle.config, board, manifest.get("nodes", ()))
-    folder, notes, failures = directory / REPORTS, [], []
+    record, bench = record_of(directory, manifest), bench_of(directory)
+    folder = directory / REPORTS
+    if record is not None:
+        check_whole(folder)
     synthesis = csynth(folder) if (folder / "csynth.xml").exists() else None
     simulated = cosim(folder / "cosim.rpt") if (folder / "cosim.rpt").exists() else None
     placed = utilization(folder / "utilization.rpt") if (folder / "utilization.rpt").exists() else None
     times = timing(folder / "timing.rpt") if (folder / "timing.rpt").exists() else None
     watts = power(folder / "power.rpt") if (folder / "power.rpt").exists() else None
-    bench = bench_of(directory)
-    if record is not None:
-        check_whole(folder)
+    board = _clocked(load_board(bundle.board), record, synthesis)
+    cost = estimate(bundle.program, bundle.config, board, manifest.get("nodes", ()))
     promised = contract(bundle.hls)
-    verdicts: tuple[Verdict, ...] = ()
-    if synthesis is None:
-        notes.append(f"No synthesis: run `codesign synth {directory}` where Vivado is installed.")
-    else:
-        if synthesis.top != TOP_FUNCTION:
-            raise ReportError(f"{folder}: reports of {synthesis.top}, expected {TOP_FUNCTION}. They belong to "
-                              "another design; run `codesign synth` again.")  # fmt: skip
-        verdicts = tuple(compare(promised, synthesis))
-        failures += broken(verdicts)
-        if not synthesis.clock_met:
-            notes.append(
-                f"{synthesis.tool} expects {synthesis.estimated_ns:g} ns, more than {synthesis.target_ns:g} ns less "
-                f"{synthesis.uncertainty_ns:g} ns for routing: timing may fail."
-            )
-        if simulated is None:
-            notes.append("No co-simulation.")
-        if times is None:
-            notes.append("Not placed and routed.")
-    if simulated is not None and not simulated.passed:
-        failures.append("Co-simulation: the RTL differs from the C++, expected no difference")
-    if times is not None and not times.met:
-        worst = f", worst from {times.worst}" if times.worst else ""
-        failures.append(f"Timing: not met, worst slack {times.wns:g} ns, {times.failing} endpoints{worst}")
-    if watts is not None:
-        notes.append(f"Power after routing is Vivado's estimate, confidence {watts.confidence}.")
-    if bench is None:
-        notes.append("Nothing measured: run `codesign bench` with a board.")
-    elif bench["source"] != "board":
-        notes.append(
-            "The last column comes from the software device: it shows that the driver works, not how fast."
-        )
+    verdicts = () if synthesis is None else tuple(compare(promised, synthesis))
+    notes, failures = _remarks(directory, board, synthesis, simulated, times, watts, bench)
     return Report(
         directory=directory,
         board=board,
         tool=None if synthesis is None else synthesis.tool,
         speed=_speed(cost.cycles, cost.read_bytes + cost.written_bytes, board, synthesis, simulated, times, watts,
                      bench),
-        size=_size(parts.estimated(resources(bundle.config)),
+        size=_size(parts.estimated(resources(bundle.config), promised),
                    None if synthesis is None else parts.synthesized(synthesis, promised),
                    None if placed is None else _routed(placed, promised, folder)),
         available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,
                    "FF": board.ffs},
-        loops=verdicts, timing=times, power=watts, bench=bench, notes=tuple(notes), failures=tuple(failures),
+        loops=verdicts, timing=times, power=watts, bench=bench, notes=tuple(notes),
+        failures=(*broken(verdicts), *unproven(verdicts), *failures),
     )  # fmt: skip
 
 
-def _routed(placed: Instance, promised: Any, folder: Path) -> dict[str, Cells]:
+def _clocked(board: Board, record: Mapping[str, Any] | None, synthesis: Csynth | None) -> Board:
+    """The board at the clock of the synthesis, so that estimates are comparable."""
+    asked = record.get("clock_mhz") if record is not None else None
+    if not isinstance(asked, (int, float)):
+        asked = None if synthesis is None else 1e3 / synthesis.target_ns
+    return board if asked is None else replace(board, clock_mhz=round(asked))
+
+
+def _remarks(
+    directory: Path,
+    board: Board,
+    synthesis: Csynth | None,
+    simulated: Cosim | None,
+    times: Timing | None,
+    watts: Power | None,
+    bench: Mapping[str, Any] | None,
+) -> tuple[list[str], list[str]]:
+    """What a reader should know, and what is wrong."""
+    notes, failures = [], []
+    if synthesis is None:
+        notes.append(f"No synthesis: run `codesign synth {directory}` where Vivado is installed.")
+    else:
+        if synthesis.top != TOP_FUNCTION:
+            raise ReportError(f"{directory / REPORTS}: reports of {synthesis.top}, expected {TOP_FUNCTION}. They "
+                              "belong to another design; run `codesign synth` again.")  # fmt: skip
+        if not _same_part(synthesis.part, board.part):
+            failures.append(f"Part: synthesized for {synthesis.part}, the board has {board.part}")
+        if not synthesis.clock_met:
+            notes.append(
+                f"{synthesis.tool} expects {synthesis.estimated_ns:g} ns, more than {synthesis.target_ns:g} ns less "
+                f"{synthesis.uncertainty_ns:g} ns for routing: timing may fail."
+            )
+        if simulated is None:
+            notes.append("The RTL was not simulated.")
+        if times is None:
+            notes.append("Not placed and routed.")
+    if simulated is not None and not simulated.passed:
+        failures.append("Co-simulation: the RTL differs from the C++, expected no difference")
+    if times is not None:
+        if not times.met:
+            worst = f", worst from {times.worst}" if times.worst else ""
+            slack = f"setup {times.wns:g} ns, hold {times.whs:g} ns"
+            failures.append(f"Timing: not met, worst slack {slack}, {times.failing} endpoints{worst}")
+        period = _period(times, board)
+        if abs(period * board.clock_mhz / 1e3 - 1) > SAME_CLOCK:
+            failures.append(f"Clock: routed for {1e3 / period:.1f} MHz, asked for {board.clock_mhz} MHz")
+    if watts is not None:
+        notes.append(f"Power after routing is Vivado's estimate, confidence {watts.confidence}.")
+    if bench is None:
+        notes.append("Nothing measured: run `codesign bench` with a board.")
+    elif bench["source"] == SOFTWARE:
+        notes.append(
+            "The last column comes from the software device: it shows that the driver works, not how fast."
+        )
+    return notes, failures
+
+
+def _same_part(reported: str, asked: str) -> bool:
+    """xc7z020-clg400-1 is xc7z020clg400-1; a temperature grade at the end may be missing."""
+    a, b = (text.lower().replace("-", "") for text in (reported, asked))
+    return a.startswith(b) or b.startswith(a)
+
+
+def _period(times: Timing, board: Board) -> float:
+    """Of the routed clock that is nearest to the one asked for, in ns."""
+    return min(times.clocks.values(), key=lambda period: abs(period - 1e3 / board.clock_mhz))
+
+
+def _routed(placed: Instance, promised: Contract, folder: Path) -> dict[str, Cells]:
     found = parts.routed(placed, promised, TOP_FUNCTION)
     if parts.ENGINE not in found:
         raise ReportError(f"{folder / 'utilization.rpt'}: has no instance of {TOP_FUNCTION}, expected the routed "
@@ -189,13 +227,12 @@ def _speed(
     """Quantities a frame, by source."""
     hertz = board.clock_mhz * 1e6
     latency = bench["latency_ms"] if bench is not None else {}
-    engine = min(times.clocks.items(), key=lambda clock: abs(clock[1] - 1e9 / hertz)) if times else None
-    reached = None if times is None or engine is None else 1e3 / (engine[1] - times.wns)
+    reached = None if times is None else 1e3 / (_period(times, board) - times.wns)
     simulated_cycles = None if simulated is None else simulated.maximum
     drawn = None if bench is None else _watts(bench.get("power_w"))
     return {
-        "clock, MHz": _figures(
-            estimated=float(board.clock_mhz),
+        "clock asked for, MHz": _figures(estimated=float(board.clock_mhz)),
+        "clock reached, MHz": _figures(
             synthesized=None if synthesis is None else 1e3 / synthesis.estimated_ns,
             **{"post-route": reached},
         ),
@@ -243,7 +280,7 @@ def _size(
         "synthesized": {} if synthesized is None else {**synthesized, "engine": parts.whole(synthesized)},
         "post-route": {} if routed is None else {**routed, "engine": parts.whole(routed)},
     }
-    units = [*parts.UNITS, "engine", *([parts.OUTSIDE] if routed is not None else [])]
+    units = [*estimated, "engine", *([parts.OUTSIDE] if routed is not None else [])]
     return {
         unit: {
             kind: _figures(**{source: _cells(found.get(unit), kind) for source, found in known.items()})

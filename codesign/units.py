@@ -9,7 +9,7 @@ is OUTSIDE.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codesign.contract import Contract
@@ -25,11 +25,11 @@ FUNCTIONS = {
     "offsets": ("load_offsets",),
     "window": ("window",),
     "pointwise": ("pointwise",),
+    "finish": ("finish",),
     "store": ("store",),
     "parameters": ("load_parameters",),
     "descriptors": ("read_header", "read_step"),
 }
-UNITS = (*FUNCTIONS, ENGINE)
 # Which unit an estimate's part is compared with, by words in its name; the first that fits decides. Weights and
 # tables belong to the engine, because they are filled by one function and read by another.
 PARTS = (
@@ -38,13 +38,14 @@ PARTS = (
     ("pointwise requantization", ENGINE),
     ("table", ENGINE),
     ("port", ENGINE),
+    ("finish", "finish"),
     ("window", "window"),
     ("depthwise", "window"),
     ("ring", "window"),
     ("pointwise", "pointwise"),
     ("kept", "pointwise"),
 )
-SHARED = "requantizers"  # one at the window's end and one at the array's: half of them each
+SHARED = "requantizers"  # half of them at the window's end, half behind the array
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,32 @@ class Counted:
     def __add__(self, other: Counted) -> Counted:
         return Counted(self.dsp + other.dsp, self.bram18 + other.bram18, self.uram + other.uram)
 
+    def __sub__(self, other: Counted) -> Counted:
+        return Counted(self.dsp - other.dsp, self.bram18 - other.bram18, self.uram - other.uram)
 
-def estimated(found: Resources) -> dict[str, Counted]:
+
+def units_of(design: Contract) -> tuple[str, ...]:
+    """The units that a design has, in the order of its stages, ENGINE last."""
+    named = [unit for unit, functions in FUNCTIONS.items() if any(name in design.calls for name in functions)]
+    return (*named, ENGINE)
+
+
+def estimated(found: Resources, design: Contract) -> dict[str, Counted]:
     """An estimate's parts by unit."""
-    units = dict.fromkeys(UNITS, Counted())
+    units = dict.fromkeys(units_of(design), Counted())
+
+    def add(unit: str, counted: Counted) -> None:
+        place = unit if unit in units else ENGINE
+        units[place] += counted
+
     for part in found.units:
+        counted = Counted(part.dsps, part.bram18, part.uram)
         if part.name == SHARED:
-            half = part.dsps // 2
-            units["window"] += Counted(dsp=part.dsps - half)
-            units["pointwise"] += Counted(dsp=half)
-            units[ENGINE] += Counted(bram18=part.bram18, uram=part.uram)
-            continue
-        unit = next((unit for word, unit in PARTS if word in part.name), ENGINE)
-        units[unit] += Counted(part.dsps, part.bram18, part.uram)
+            half = Counted(counted.dsp // 2, counted.bram18 // 2, counted.uram // 2)
+            add("window", half)
+            add("finish" if "finish" in units else "pointwise", counted - half)
+        else:
+            add(next((unit for word, unit in PARTS if word in part.name), ENGINE), counted)
     return units
 
 
@@ -135,6 +149,6 @@ def routed(root: Instance, design: Contract, top: str) -> dict[str, Cells]:
     return units
 
 
-def whole(units: Mapping[str, Cells], names: Sequence[str] = UNITS) -> Cells:
-    """Of the units named together."""
-    return sum((units[name] for name in names if name in units), Cells())
+def whole(units: Mapping[str, Cells]) -> Cells:
+    """The engine: all units without OUTSIDE."""
+    return sum((cells for unit, cells in units.items() if unit != OUTSIDE), Cells())
