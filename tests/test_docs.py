@@ -1,0 +1,119 @@
+"""The pages in docs/: tables are made from the data, commands are ones that the program understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from codesign.board import Board, board_names, load_board
+from codesign.compat import PATCHED_SINCE, PYTHONS, VIVADO_LAST, check_image, check_tools, release_key
+from codesign.errors import BoardError
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def boards() -> list[Board]:
+    return [load_board(name) for name in board_names()]
+
+
+def facts() -> str:
+    head = ("board", "", "part", "LUT", "BRAM36", "URAM", "DSP", "DRAM", "MHz", "lanes")
+    return markdown(
+        head,
+        (
+            (f"`{b.name}`", b.title, b.part, f"{b.luts:,}", b.bram36, b.uram, f"{b.dsps:,}")
+            + (f"{b.dram_bytes / 2**30:g} GiB, {b.dram_bytes_per_s / 1e9:.2f} GB/s", b.clock_mhz, b.lanes)
+            for b in boards()
+        ),
+    )
+
+
+def pairs() -> str:
+    rows = []
+    for b in boards():
+        for image, vivado in b.images.items():
+            python = PYTHONS[tuple(release_key(image)[:2])]
+            rows.append((f"`{b.name}`", image, vivado, python, b.vivado_first))
+    return markdown(("board", "image", "its Vivado", "its Python", "oldest Vivado"), rows)
+
+
+def clocks() -> str:
+    rates: dict[tuple[int, str], list[str]] = {}
+    for b in boards():
+        rates.setdefault((b.fabric_pll_mhz, b.family), []).append(f"`{b.name}`")
+    rows = []
+    for (pll, family), names in rates.items():
+        top = {"zynq7000": 200, "zynqmp": 334}[family]
+        divisors = [d for d in range(1, 64) if 90 <= pll / d <= top]
+        rows.append((", ".join(names), pll, ", ".join(f"{pll / d:g}" for d in divisors)))
+    return markdown(("boards", "PLL, MHz", "clocks from 90 MHz on"), rows)
+
+
+@pytest.mark.parametrize("table", [facts, pairs, clocks], ids=lambda table: table.__name__)
+def test_tables_of_boards_are_the_data(table, request):
+    """`--update-golden` writes them into the page."""
+    page = DOCS / "boards.md"
+    pattern = re.compile(rf"<!-- {table.__name__} -->\n\n(?:\|.*\n)*\n*")
+    text = page.read_text(encoding="utf-8")
+    assert len(pattern.findall(text)) == 1
+    wanted = pattern.sub(lambda _: f"<!-- {table.__name__} -->\n\n{table()}\n\n", text)
+    if request.config.getoption("--update-golden"):
+        page.write_text(wanted, encoding="utf-8")
+        text = wanted
+    assert text == wanted, "run `make golden` and read the diff"
+
+
+def test_releases_named_in_prose_are_those_of_the_code():
+    text = (DOCS / "boards.md").read_text(encoding="utf-8")
+    assert f"with a note beyond {VIVADO_LAST}" in text
+    assert f"Releases before {PATCHED_SINCE} need a patch" in text
+
+
+def test_errors_quoted_are_the_errors(tmp_path):
+    text = (DOCS / "boards.md").read_text(encoding="utf-8")
+    for name, call, version in (
+        ("kv260", check_tools, "2020.1"),
+        ("ultra96", check_image, "2.7.0"),
+        ("pynq-z2", check_image, "4.0.0"),
+    ):
+        with pytest.raises(BoardError) as error:
+            call(load_board(name), version)
+        quoted = [part for part in re.findall(r"error: `([^`]+)`", text) if part in str(error.value)]
+        assert len(quoted) == 1, str(error.value)
+
+
+def test_the_board_of_the_page_can_be_loaded(tmp_path):
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / "boards.md").read_text(), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "my-board.toml"
+    path.write_text(toml)
+    board = load_board(path)
+    assert board.fabric_divisor(board.clock_mhz) == 7
+
+
+def commands():
+    import typer.main
+
+    from codesign.cli import app
+
+    return typer.main.get_command(app).commands
+
+
+def lines_of(page: str) -> list[str]:
+    code = "\n".join(re.findall(r"^```bash\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL))
+    return re.findall(r"^codesign ([a-z]+[^#\n|>]*)", code, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("page", "line"), [(page, line) for page in PAGES for line in lines_of(page)])
+def test_commands_are_understood(page, line):
+    """Parsed as the program parses them, and not run."""
+    verb, *arguments = line.split()
+    commands()[verb].make_context(verb, arguments)
