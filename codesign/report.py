@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign import units as parts
-from codesign.board import Board, load_board
+from codesign.board import Board, bundle_board
 from codesign.bundle import MANIFEST, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
@@ -117,7 +117,7 @@ def report(directory: Path) -> Report:
     placed = utilization(folder / "utilization.rpt") if (folder / "utilization.rpt").exists() else None
     times = timing(folder / "timing.rpt") if (folder / "timing.rpt").exists() else None
     watts = power(folder / "power.rpt") if (folder / "power.rpt").exists() else None
-    board = _clocked(load_board(bundle.board), record, synthesis)
+    board = _clocked(bundle_board(directory, bundle.board), record, synthesis)
     cost = estimate(bundle.program, bundle.config, board, manifest.get("nodes", ()))
     promised = contract(bundle.hls)
     verdicts = () if synthesis is None else tuple(compare(promised, synthesis))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import clang.cindex as ci
@@ -61,6 +63,17 @@ def read(folder: Path, top: str = "codesign_engine", inline: Sequence[str] = ())
 
     Functions that keep no loop are part of their callers, as small ones are in synthesis.
     """
+    texts = [
+        (p.as_posix(), p.read_bytes()) for p in sorted(folder.rglob("*")) if p.suffix in (".hpp", ".cpp")
+    ]
+    return deepcopy(_read(folder, tuple(texts), top, tuple(inline)))
+
+
+@lru_cache(maxsize=8)
+def _read(
+    folder: Path, texts: tuple[tuple[str, bytes], ...], top: str, inline: tuple[str, ...]
+) -> list[Module]:
+    """`texts` are what is read, so that a change of them is a new design."""
     unit = Unit(folder.resolve(), "vivado", top)
     for error in unit.errors():
         raise SystemExit(f"ERROR: [HLS 207-3777] {error}")
