@@ -90,6 +90,16 @@ static const int kMaxSide = 8192;
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
 static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
 
+// Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
+// place, and so many pixels that runs in memory are long beside its latency.
+template <class C>
+struct ChunkSize {
+  static const int kLeast = 512;
+  static const int kLoaded = C::kRowWords + C::kInputWords;
+  static const int kLarger = kLoaded > C::kOutputWords ? kLoaded : C::kOutputWords;
+  static const int kWords = kLarger > kLeast ? kLarger : kLeast;
+};
+
 // Part of a tensor: `count` words of each pixel, pixels `stride` words apart in rows without gaps.
 struct Segment {
   int address, count, stride, up;  // up: log2 of nearest-neighbour upsampling while it is read
@@ -254,6 +264,7 @@ Store:
     }
   }
   if (words != step.store_words) return kBadSegments;
+  if (step.store_count > 1 && words > ChunkSize<C>::kWords) return kBadSegments;
   if (step.window == kDeformable) {
     if (!is_segment(step.offset) || step.offset.count != 1) return kBadOffsets;
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
