@@ -18,6 +18,7 @@ from codesign import (
     cli_detect,
     cli_estimate,
     cli_report,
+    cli_synth,
     cli_train,
     cli_verify,
 )
@@ -52,7 +53,7 @@ def _options(
     """Options before the verb. `--debug` has been taken out of the arguments by main()."""
 
 
-for module in (cli_compile, cli_train, cli_verify, cli_detect, cli_estimate, cli_report):
+for module in (cli_compile, cli_train, cli_verify, cli_detect, cli_estimate, cli_synth, cli_report):
     module.register(app)
 
 

@@ -40,6 +40,11 @@ class Job:
     jobs: int = 2  # processes of Vivado at a time
 
     @property
+    def period(self) -> float:
+        """Of the engine's clock, in ns: of the clock that the board's PLL really gives."""
+        return 1000 / self.board.fabric_mhz(self.clock_mhz)
+
+    @property
     def vitis(self) -> bool:
         return self.hls != "vivado_hls"
 
@@ -107,31 +112,35 @@ _REOPEN = [f"open_project {PROJECT}", f"open_solution {SOLUTION}"]
 def _keep(folder: str, pattern: str) -> list[str]:
     return [
         f"file mkdir {REPORTS}",
+        f"foreach old [glob -nocomplain {REPORTS}/{pattern}] {{ file delete $old }}",
         f"set found [glob {PROJECT}/{SOLUTION}/{folder}/{pattern}]",
         f"foreach report $found {{ file copy -force $report {REPORTS} }}",
     ]
 
 
 def _project(job: Job) -> list[str]:
-    """A new project. The HLS tool's own hls_stream.h is used, never the simulation's: sim/ is no include folder."""
+    """The project, new or as it was: the runner removes one of another design.
+
+    The HLS tool's own hls_stream.h is used, never the simulation's: sim/ is no include folder.
+    """
     standard = "-std=c++11" if job.vitis else "-std=c++0x"  # the older spelling is known to every Vivado HLS
     wide = job.board.family == "zynqmp"  # addresses of 64 bits; Zynq-7000 has 32
     if job.vitis:
         interface = f"config_interface -m_axi_addr64={'true' if wide else 'false'}"
-        solution = f"open_solution -reset -flow_target vivado {SOLUTION}"
+        solution = f"open_solution -flow_target vivado {SOLUTION}"
     else:
         interface = "config_interface -m_axi_addr64" if wide else ""
-        solution = f"open_solution -reset {SOLUTION}"
+        solution = f"open_solution {SOLUTION}"
     return [
         "set hls [file normalize ../hls]",
         f'set flags "{standard} -I$hls -I$hls/exact"',
-        f"open_project -reset {PROJECT}",
+        f"open_project {PROJECT}",
         f"set_top {TOP}",
         "add_files $hls/top.cpp -cflags $flags",
         "add_files -tb $hls/main.cpp -cflags $flags",
         solution,
         f"set_part {job.board.part}",
-        f"create_clock -period {1000 / job.clock_mhz:.3f} -name default",
+        f"create_clock -period {job.period:.3f} -name default",
         f"set_clock_uncertainty {UNCERTAINTY}",
         *([interface] if interface else []),
     ]
@@ -147,7 +156,7 @@ def _design(job: Job) -> str:
     lines = [
         f"# design.tcl -- written by codesign for {_tool_of(job, 'design')}, {board.name}. Do not edit.",
         f"set part {board.part}",
-        f"set clock_mhz {job.clock_mhz}",
+        f"set clock_mhz {1000 / job.period:.3f}",
         f"set ip_folder [file normalize {PROJECT}/{SOLUTION}/impl/ip]",
         f"set hp_ports {board.hp_ports}",
         f"set hp_width {board.hp_width_bits}",

@@ -25,6 +25,7 @@ VERBS = (
     "inspect",
     "build",
     "estimate",
+    "synth",
     "csim",
     "verify",
     "detect",

@@ -1,0 +1,266 @@
+"""Test vectors for the vendor's simulators: what our own C simulation computed, as frames of hls_templates/main.cpp.
+
+C simulation runs whole frames. RTL co-simulation gives each memory port a copy of the memory of its own, so that a
+port never sees what another wrote in the same run: there, a frame is one step of the program, moved with its data
+into a memory of `COSIM_WORDS` words. One step of every kind is taken, the smallest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from codesign.bundle import Bundle
+from codesign.csim import Engine, EngineFailed, Frame, write_vectors
+from codesign.errors import CodesignError
+from codesign.images import Pixels, letterbox, to_codes
+from codesign.ports import Bytes, Port
+from codesign.program import EngineConfig, Program, Segment, Step, status_text
+from codesign.rungs import simulator_of
+from codesign.synth_files import file_digest, is_file_of, read_json, write_json
+
+COSIM_WORDS = 65536  # depth of the ports in top.cpp
+
+
+def refresh(
+    bundle: Bundle, digest: str, pictures: Sequence[Pixels], csim: Path, cosim: Path
+) -> dict[str, str]:
+    """Write both files unless they are of this design (`digest`), program and pictures. Returns digests by file name.
+
+    vectors.json beside them says what they are of.
+    """
+    key = hashlib.sha256(digest.encode() + bundle.program.encode().tobytes())
+    for picture in pictures:
+        key.update(repr(picture.shape).encode() + picture.tobytes())
+    record = csim.with_name("vectors.json")
+    known = read_json(record)
+    if known.get("key") != key.hexdigest() or not all(
+        is_file_of(path, known.get(path.name, "")) for path in (csim, cosim)
+    ):
+        beside = [path.with_name(f".{path.name}.new") for path in (csim, cosim)]
+        facts = write(bundle, Engine(bundle.hls), pictures, beside[0], beside[1])
+        for new, path in zip(beside, (csim, cosim), strict=True):
+            os.replace(new, path)
+        known = {"key": key.hexdigest(), **{path.name: file_digest(path) for path in (csim, cosim)}, **facts}
+        write_json(record, known)
+    return {path.name: str(known[path.name]) for path in (csim, cosim)}
+
+
+def write(
+    bundle: Bundle, engine: Engine, pictures: Sequence[Pixels], csim: Path, cosim: Path
+) -> dict[str, int]:
+    """Both files, from the bundle's design and program. Returns frames in each, and kinds of step left out.
+
+    Inputs that take no picture get noise, which is the same every time. Raises EngineFailed, or CodesignError if no
+    step fits into co-simulation.
+    """
+    memory = simulator_of(bundle, engine).memory
+    program, lanes = bundle.program, bundle.program.lanes
+    feeds = [_codes(program, picture, seed) for seed, picture in enumerate([*pictures, None])]
+    frames = list(_frames(program, engine, memory, feeds))
+    write_vectors(csim, frames, memory.size, lanes, program.base)
+    steps, left_out = cosim_steps(program, bundle.config)
+    if not steps:
+        raise CodesignError(
+            f"{bundle.directory}: every step needs more than {COSIM_WORDS} words of memory, which is what "
+            "co-simulation has. Use --no-cosim."
+        )
+    small = _step_frames(program, bundle.config, engine, memory, feeds[0], steps)
+    write_vectors(cosim, small, COSIM_WORDS * lanes, lanes, COSIM_BASE)
+    return {"frames": len(frames), "steps": len(small), "left_out": left_out}
+
+
+COSIM_BASE = 0  # the program comes first, the arena after it
+
+
+def _codes(program: Program, picture: Pixels | None, seed: int) -> dict[str, np.ndarray]:
+    """Codes for every input; noise from `seed` where there is no picture or the input takes none."""
+    random = np.random.default_rng(seed)
+    feeds = {}
+    for name, port in program.inputs.items():
+        low, high = (-128, 127) if port.signed else (0, 255)
+        if picture is not None and port.shape[2] == 3 and port.signed:
+            feeds[name] = to_codes(letterbox(picture, port.shape[0], port.shape[1])[0])
+        else:
+            feeds[name] = random.integers(low, high + 1, port.shape).astype(np.int16)
+    return feeds
+
+
+def _run(engine: Engine, memory: Bytes, lanes: int, program: int) -> None:
+    status = engine.start(memory, lanes, program)
+    if status != 0:
+        raise EngineFailed(status, status_text(status))
+
+
+def _frames(
+    program: Program, engine: Engine, fresh: Bytes, feeds: Sequence[dict[str, np.ndarray]]
+) -> Iterator[Frame]:
+    """One frame for each feed: inputs, and the outputs of our own simulation."""
+    lanes = program.lanes
+    start = program.base * lanes
+    code = fresh[start : start + program.encode().size].copy()
+    memory = fresh.copy()
+    for i, feed in enumerate(feeds):
+        patches = [(start, code)] if i == 0 else []
+        for name, port in program.inputs.items():
+            port.write(memory, lanes, feed[name])
+            patches += [(at, memory[at : at + size].copy()) for at, size in _ranges(port, lanes)]
+        _run(engine, memory, lanes, program.base)
+        checks = []
+        for port in program.outputs.values():
+            mask = _mask(port, memory.size, lanes)
+            checks += [
+                (at, memory[at : at + size].copy(), mask[at : at + size]) for at, size in _ranges(port, lanes)
+            ]
+        yield Frame(patches, checks)
+
+
+def _ranges(port: Port, lanes: int) -> list[tuple[int, int]]:
+    """First byte and size of each piece."""
+    return [(p.address * lanes, (port.shape[0] >> p.up) * p.row) for p in port.pieces]
+
+
+def _mask(port: Port, size: int, lanes: int) -> Bytes:
+    """1 for every byte of memory that carries a channel of the port."""
+    mask = np.zeros(size, np.uint8)
+    for piece in port.pieces:
+        height, width = port.shape[0] >> piece.up, port.shape[1] >> piece.up
+        at = piece.address * lanes
+        rows = mask[at : at + height * piece.row].reshape(height, piece.row)
+        pixels = rows[:, : width * piece.record].reshape(height, width, piece.record)
+        pixels[..., list(piece.positions)] = 1
+    return mask
+
+
+# --- single steps -----------------------------------------------------------------------------------------------
+
+
+def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]:
+    """Indices of the smallest step of each kind that fits, in order, and how many kinds have none."""
+    best: dict[tuple[object, ...], tuple[int, int]] = {}
+    kinds = set()
+    for index, step in enumerate(program.steps):
+        kinds.add(_kind(step))
+        moved = _moved(program, config, step)
+        if moved is None:
+            continue
+        size = moved.memory_words
+        if _kind(step) not in best or size < best[_kind(step)][0]:
+            best[_kind(step)] = (size, index)
+    return sorted(index for _, index in best.values()), len(kinds) - len(best)
+
+
+def _kind(step: Step) -> tuple[object, ...]:
+    """What tells one path through the engine from another."""
+    upsampled = any(s.up for s in step.load)
+    strided = any(s.stride > s.count for s in (*step.load, *step.store))
+    several = len(step.load) > 1, len(step.store) > 1
+    return step.window, step.kernel, step.packed, step.stride, step.pointwise, upsampled, strided, several
+
+
+def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
+    """Each segment of a step, offsets included, with the words from its first to its last (descriptor.hpp)."""
+    row = (step.width + (1 << config.pack_log2) - 1) >> config.pack_log2
+    found = []
+    for segment in step.load:
+        pixels = (
+            step.height * row if step.packed else (step.height >> segment.up) * (step.width >> segment.up)
+        )
+        found.append((segment, pixels))
+    found += [(segment, step.out_height * step.out_width) for segment in step.store]
+    if step.offset is not None:
+        up = step.offset.up
+        found.append((step.offset, (step.out_height >> up) * (step.out_width >> up)))
+    return [(segment, (pixels - 1) * segment.stride + segment.count) for segment, pixels in found]
+
+
+def _places(step: Step, config: EngineConfig) -> list[tuple[int, int, int]]:
+    """Ranges of memory that a step touches: (address, words, address in the small arena, which starts at 0)."""
+    ranges = sorted((s.address, s.address + words) for s, words in _extents(step, config))
+    merged: list[list[int]] = []
+    for begin, end in ranges:
+        if merged and begin <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([begin, end])
+    found, at = [], 0
+    for begin, end in merged:
+        found.append((begin, end - begin, at))
+        at += end - begin
+    return found
+
+
+def _moved(program: Program, config: EngineConfig, step: Step) -> Program | None:
+    """A program of this step alone, in a memory of its own; None if that is too small."""
+    places = _places(step, config)
+    alone = Program(program.lanes, COSIM_BASE, (0, 0), (step,), {}, {})
+    first = COSIM_BASE + alone.encode().size // program.lanes
+    if first + places[-1][1] + places[-1][2] > COSIM_WORDS:
+        return None
+
+    def move(segment: Segment) -> Segment:
+        begin, _, at = next(p for p in places if p[0] <= segment.address < p[0] + p[1])
+        return replace(segment, address=first + at + segment.address - begin)
+
+    new = replace(
+        step,
+        load=tuple(map(move, step.load)),
+        store=tuple(map(move, step.store)),
+        offset=None if step.offset is None else move(step.offset),
+    )
+    arena = (first, first + places[-1][1] + places[-1][2])
+    return Program(program.lanes, COSIM_BASE, arena, (new,), {}, {})
+
+
+def _step_frames(
+    program: Program,
+    config: EngineConfig,
+    engine: Engine,
+    fresh: Bytes,
+    feed: dict[str, np.ndarray],
+    steps: Sequence[int],
+) -> list[Frame]:
+    """Walk the program step by step on one picture; a frame for each step of `steps`."""
+    lanes, memory = program.lanes, fresh.copy()
+    for name, port in program.inputs.items():
+        port.write(memory, lanes, feed[name])
+    frames = []
+    for index, step in enumerate(program.steps):
+        before = memory.copy() if index in steps else None
+        code = Program(lanes, program.base, program.arena, (step,), {}, {}).encode()
+        memory[program.base * lanes : program.base * lanes + code.size] = code
+        _run(engine, memory, lanes, program.base)
+        if before is not None:
+            frames.append(_step_frame(program, config, engine, step, before, memory))
+    return frames
+
+
+def _step_frame(
+    program: Program, config: EngineConfig, engine: Engine, step: Step, before: Bytes, after: Bytes
+) -> Frame:
+    lanes = program.lanes
+    moved = _moved(program, config, step)
+    assert moved is not None  # cosim_steps chose it
+    first = moved.arena[0]
+    small = np.zeros(COSIM_WORDS * lanes, np.uint8)
+    expected, mask = small.copy(), small.copy()
+    patches = [(COSIM_BASE * lanes, moved.encode())]
+    for begin, words, at in _places(step, config):
+        there, here = begin * lanes, (first + at) * lanes
+        patches.append((here, before[there : there + words * lanes].copy()))
+        expected[here : here + words * lanes] = after[there : there + words * lanes]
+    for segment in moved.steps[0].store:
+        pixels = segment.address + np.arange(step.out_height * step.out_width) * segment.stride
+        stored = (pixels[:, None] + np.arange(segment.count)).reshape(-1)
+        mask.reshape(-1, lanes)[stored] = 1
+    for at, data in patches:
+        small[at : at + data.size] = data
+    _run(engine, small, lanes, COSIM_BASE)
+    assert np.array_equal(small[mask != 0], expected[mask != 0]), "a moved step computes something else"
+    begin, end = (bound * lanes for bound in moved.arena)
+    return Frame(patches, [(begin, expected[begin:end].copy(), mask[begin:end].copy())])
