@@ -42,7 +42,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "sanitize": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", "native"),
 }
 # Loops over lanes shall become vector instructions; unrolled completely they do not.
-GCC_NATIVE = ("--param", "max-completely-peel-times=8")
+GCC_NATIVE = ("--param", "max-completely-peel-times=6")
 VECTORS_MAGIC = 0x56435453
 ANY_STATUS = -2
 

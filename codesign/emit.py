@@ -9,7 +9,7 @@ from codesign.program import EngineConfig
 from hls_templates import HEADERS
 
 MEANING = {
-    "lanes": "channels in a word of memory, and inputs and outputs of the pointwise array",
+    "lanes": "channels in a word of memory, and inputs of the pointwise array",
     "max_offset": "bound of deformable windows",
     "ring_rows": "rows of the window's ring, at least 2 * kMaxOffset + 2",
     "row_words": "words in a row of the ring",
@@ -20,6 +20,8 @@ MEANING = {
     "max_segments": "parts of a step's input, and of its output",
     "pack_log2": "log2 of the pixels in a word of a packed image",
     "acc_bits": "bits of an accumulator",
+    "pixels": "pixels that the pointwise array computes at once",
+    "turns": "turns in which it computes a word of outputs",
 }
 
 

@@ -73,10 +73,15 @@ def needs(
 
 
 def grown(
-    needed: Mapping[str, tuple[int, str]], work: list[Work], layouts: Mapping[str, Layout], lanes: int
+    needed: Mapping[str, tuple[int, str]],
+    work: list[Work],
+    layouts: Mapping[str, Layout],
+    lanes: int,
+    array: tuple[int, int],
 ) -> EngineConfig:
     """A config that holds the model, with weight tiles for whole steps as far as WEIGHT_BYTES allow."""
-    config = EngineConfig(lanes=lanes, **{name: value for name, (value, _) in needed.items()})
+    least = {name: value for name, (value, _) in needed.items()}
+    config = EngineConfig(lanes=lanes, pixels=array[0], turns=array[1], **least)
     sizes = [
         (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
     ]

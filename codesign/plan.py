@@ -51,11 +51,12 @@ def plan(
     lanes: int = 16,
     config: EngineConfig | None = None,
     *,
+    array: tuple[int, int] = (1, 1),
     fuse: bool = True,
     keep: bool = False,
     base: int = 0,
 ) -> Plan:
-    """Plan a graph for `lanes` lanes, or for the engine that `config` describes.
+    """Plan a graph for `lanes` lanes and an array of (pixels, turns), or for the engine that `config` describes.
 
     `fuse=False` stores every window's result; `keep` gives every stored tensor memory of its own, so that all of
     them can be compared. `base` is the word address of the program. Raises PlanError where the engine has no
@@ -70,7 +71,7 @@ def plan(
     layouts, work = _layouts(graph, made, read, lanes, packing)
     needed = needs(graph, work, layouts, packing, lanes)
     if config is None:
-        config = grown(needed, work, layouts, lanes)
+        config = grown(needed, work, layouts, lanes, array)
     check_fits(config, needed)
     parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
     if len(parts) > MAX_STEPS:

@@ -64,6 +64,8 @@ class EngineConfig:
     max_segments: int = 32  # of a step's input, and of its output
     pack_log2: int = 0  # log2 of the pixels in a word of a packed image
     acc_bits: int = 32
+    pixels: int = 1  # that the pointwise array computes at once
+    turns: int = 1  # in which it computes a word of outputs: divides lanes
 
     def constants(self) -> dict[str, int]:
         """By their names in C++: kLanes, kMaxOffset, ..."""

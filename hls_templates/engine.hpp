@@ -1,6 +1,6 @@
 // engine.hpp -- the walk over the steps of a program, one start a frame.
 //
-//   Load -> Window -> [requantize] -> Pointwise -> [requantize] -> Store
+//   Load -> Window -> [requantize] -> Pointwise -> [Finish: requantize] -> Store
 //
 // Every stage can be passed through, so a step is a 1x1 convolution, a depthwise or deformable 3x3, both fused, a
 // dense convolution, or a max-pool. All steps are checked before the first one runs: an illegal program changes
@@ -8,6 +8,7 @@
 // Cycles of a step: its parameters, then the slowest of its stages (they overlap).
 #pragma once
 #include "descriptor.hpp"
+#include "finish.hpp"
 #include "load.hpp"
 #include "parameters.hpp"
 #include "pointwise.hpp"
@@ -49,11 +50,13 @@ void run_step(const Step &step, const Segment (&load_segments)[C::kMaxSegments],
               typename Types<C>::Word *results) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream loaded("loaded"), windowed("windowed"), computed("computed");
+  typename Types<C>::SumStream summed("summed");
   typename Types<C>::OffsetStream reaches("reaches");
   load<C>(step, load_segments, features, loaded);
   load_offsets<C>(step, offsets, reaches);
   window<C>(step, loaded, reaches, parameters.depthwise, parameters.window_requant, windowed);
-  pointwise<C>(step, windowed, parameters.tiles, parameters.pointwise_requant, computed);
+  pointwise<C>(step, windowed, parameters.tiles, summed);
+  finish<C>(step, summed, parameters.pointwise_requant, computed);
   store<C>(step, store_segments, computed, results);
 }
 

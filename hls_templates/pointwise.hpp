@@ -1,98 +1,129 @@
-// pointwise.hpp -- the array of kLanes x kLanes multipliers: a matrix product at every pixel.
+// pointwise.hpp -- the array of multipliers: a matrix product at kPixels pixels at once.
 //
-//   out[p][o] = requant(sum over i of w[o][i] * in[p][i])
+//   sum[p][o] = sum over i of w[o][i] * in[p][i]
 //
-// The words of a pixel are kept while its output groups are computed one after the other. An int4 weight is
-// one pass of the array. An int8 weight is 16 * high + low, two passes, with high in -8..7 and low in 0..15.
-// Streams: words of a pixel together, pixels in order.
-// Cycles: pixels * output groups * input words * passes. One loop over all of them: no refill between pixels.
+// kPixels x kLanes x kLanes / kTurns products a cycle. A block of kPixels pixels is kept on chip while its outputs
+// are computed, a word of them in kTurns turns of the array; the words of the next block arrive meanwhile, in the other half of `kept`. What is
+// left of a last block that is not full is zero. An int4 weight is one pass of the array. An int8 weight is
+// 16 * high + low, two passes, with high in -8..7 and low in 0..15. Two weights share a multiplier: see numbers.hpp.
+//
+// Streams: in: words of a pixel together, pixels in order; out: one Sums a block and output word, to finish.hpp.
+// Cycles: (blocks + 1) * max(kPixels * input words, input words * output words * kTurns * passes),
+// blocks = pixels / kPixels rounded up. One loop over all of them: no refill between blocks.
+// Memories: one read and one write a cycle in `kept`, one read in `weights`.
 #pragma once
 #include "descriptor.hpp"
-#include "requant.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
 
-// One pass of the array. In the host's own types, because operators of ap_int cost simulation dearly; widths
-// are checked where the sum is stored. Even and odd inputs are summed apart: two short chains of additions.
-template <class C>
-typename Types<C>::Products multiply(const typename Types<C>::Factors &acts,
-                                     const typename Types<C>::Tile &tile) {
-  #pragma HLS INLINE
-  typename Types<C>::Products even = zeros<typename Types<C>::Products>(), odd = even;
-Input:
-  for (int i = 0; i < C::kLanes; i += 2) {
-    #pragma HLS UNROLL
-    const int next = (i + 1) % C::kLanes;
-    const Product act = Product(acts[i]);
-    const Product other = C::kLanes > 1 ? Product(acts[next]) : Product(0);
-  Output:
-    for (int o = 0; o < C::kLanes; ++o) {
-      #pragma HLS UNROLL
-      even[o] += act * Product(tile.data[i][o]);
-      odd[o] += other * Product(tile.data[next][o]);
-    }
-  }
-Add:
-  for (int o = 0; o < C::kLanes; ++o) {
-    #pragma HLS UNROLL
-    even[o] += odd[o];
-  }
-  return even;
-}
-
 template <class C>
 void pointwise(const Step &step, typename Types<C>::Stream &in,
-               const typename Types<C>::Tile (&weights)[C::kWeightTiles],
-               const typename Types<C>::RequantRow (&table)[C::kOutputWords],
-               typename Types<C>::Stream &out) {
+               const typename Types<C>::Tile (&weights)[C::kWeightTiles], typename Types<C>::SumStream &out) {
+  static_assert(C::kPixels >= 1, "kPixels must be at least 1");
+  static_assert(C::kTurns >= 1 && C::kLanes % C::kTurns == 0,
+                "kTurns must divide kLanes: every turn computes as many outputs");
+  static const int kOutputs = C::kLanes / C::kTurns;  // of a pixel, at once
+  typedef DotProducts<C::kPixels, C::kLanes, kOutputs> Array;
+
   const int pixels = step.out_height * step.out_width;
   if (step.pointwise == kNoPointwise) {
     const int total = pixels * step.window_words;
   Pass:
     for (int i = 0; i < total; ++i) {
       #pragma HLS PIPELINE II=1
-      out.write(in.read());
+      const typename Types<C>::Acts acts = in.read();
+      typename Types<C>::Sums word = Types<C>::no_sums();
+    PassLane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        word.data[0][lane] = int(acts[lane]);
+      }
+      out.write(word);
     }
     return;
   }
 
-  typename Types<C>::Factors kept[C::kInputWords];
+  typename Types<C>::Factors kept[2 * C::kInputWords][C::kPixels];
+  #pragma HLS ARRAY_PARTITION variable=kept complete dim=2
   CODESIGN_ONE_WORD(kept)
+  typename Types<C>::Sums sums = Types<C>::no_sums(), word = sums;
   const bool halves = step.pointwise == kInt8;
-  const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
-  const long long total = static_cast<long long>(pixels) * tiles;
-  typename Types<C>::Accs acc = zeros<typename Types<C>::Accs>();
-  int tile = 0, word = 0, group = 0;
-  bool low = false;  // the second pass of an int8 weight
+  const int blocks = (pixels + C::kPixels - 1) / C::kPixels;
+  const int fetches = C::kPixels * step.pointwise_in;
+  const int tiles = step.pointwise * step.pointwise_in;  // of an output word
+  const int products = tiles * step.pointwise_out * C::kTurns;
+  const int trips = larger(fetches, products);
+  const long long total = static_cast<long long>(blocks + 1) * trips;
+
+  int trip = 0, from = C::kInputWords, to = 0;             // the halves of `kept`
+  int left = pixels, fetched_pixel = 0, fetched_word = 0;  // pixels that have not begun to arrive
+  int input = 0, pass = 0, turn = 0, output = 0, tile = 0;
+  bool computes = false;  // in the first pass, nothing is there to compute with
 MultiplyAccumulate:
   for (long long i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
-    if (group == 0 && !low) {
-      const typename Types<C>::Acts acts = in.read();
+    #pragma HLS DEPENDENCE variable=kept inter false
+    if (trip < fetches) {
+      typename Types<C>::Acts acts = zeros<typename Types<C>::Acts>();
+      if (fetched_pixel < left) acts = in.read();
     Keep:
       for (int lane = 0; lane < C::kLanes; ++lane) {
         #pragma HLS UNROLL
-        kept[word][lane] = int(acts[lane]);
+        kept[to + fetched_word][fetched_pixel][lane] = int(acts[lane]);
+      }
+      if (++fetched_word == step.pointwise_in) {
+        fetched_word = 0;
+        ++fetched_pixel;
       }
     }
-    const bool begins = word == 0 && !low;
-    const bool ends = word + 1 == step.pointwise_in && (low || !halves);
-    const typename Types<C>::Products sum = multiply<C>(kept[word], weights[tile]);
-  Lane:
-    for (int lane = 0; lane < C::kLanes; ++lane) {
-      #pragma HLS UNROLL
-      const int before = begins ? 0 : int(acc[lane]);
-      acc[lane] = typename Types<C>::Acc(before + int(sum[lane]) * (halves && !low ? 16 : 1));
-    }
-    if (ends) out.write(requant<C>(acc, table[group], step.pointwise_low, step.pointwise_high));
-    if (++tile == tiles) tile = 0;
-    if (halves) low = !low;
-    if (!low) {
-      if (++word == step.pointwise_in) {
-        word = 0;
-        if (++group == step.pointwise_out) group = 0;
+    if (computes && trip < products) {
+      typename Array::Weights chosen;
+      Array::choose(weights[tile + input * step.pointwise + pass].data, turn * kOutputs, chosen);
+      typename Array::Result product;
+      Array::multiply(kept[from + input], chosen, product);
+      const bool begins = input == 0 && pass == 0;
+      const int scale = halves && pass == 0 ? 16 : 1;
+    Pixel:
+      for (int p = 0; p < C::kPixels; ++p) {
+        #pragma HLS UNROLL
+      Output:
+        for (int o = 0; o < kOutputs; ++o) {
+          #pragma HLS UNROLL
+          const int before = begins ? 0 : int(sums.data[p][o]);
+          sums.data[p][o] = typename Types<C>::Acc(before + int(product.data[p][o]) * scale);
+        }
       }
+      if (++pass == step.pointwise) {
+        pass = 0;
+        if (++input == step.pointwise_in) {
+          input = 0;
+        Turn:
+          for (int p = 0; p < C::kPixels; ++p) {
+            #pragma HLS UNROLL
+          Place:
+            for (int o = 0; o < kOutputs; ++o) {
+              #pragma HLS UNROLL
+              word.data[p][turn * kOutputs + o] = sums.data[p][o];
+            }
+          }
+          if (++turn == C::kTurns) {
+            turn = 0;
+            out.write(word);
+            tile += tiles;
+            if (++output == step.pointwise_out) output = tile = 0;
+          }
+        }
+      }
+    }
+    if (++trip == trips) {
+      trip = 0;
+      computes = true;
+      left -= C::kPixels;
+      fetched_pixel = 0;
+      const int half = from;
+      from = to;
+      to = half;
     }
   }
 }

@@ -60,7 +60,27 @@ struct Types {
     Scale::type scale[kLanes];
   };
 
+  // What the array leaves: one output word of each pixel of a block.
+  struct Sums {
+    Acc data[C::kPixels][kLanes];
+  };
+  static Sums no_sums() {
+    #pragma HLS INLINE
+    Sums sums;
+  Pixel:
+    for (int p = 0; p < C::kPixels; ++p) {
+      #pragma HLS UNROLL
+    Lane:
+      for (int lane = 0; lane < kLanes; ++lane) {
+        #pragma HLS UNROLL
+        sums.data[p][lane] = 0;
+      }
+    }
+    return sums;
+  }
+
   typedef hls::stream<Acts> Stream;
+  typedef hls::stream<Sums> SumStream;
   typedef hls::stream<Offset> OffsetStream;
 };
 

@@ -1,8 +1,9 @@
 // vendor.hpp -- what Vivado HLS (to 2020.1) and Vitis HLS (since 2020.2) spell differently.
 //
-// The two macros here are the only ones in this directory: a pragma cannot be chosen in any other way.
+// The three macros here are the only ones in this directory: a pragma cannot be chosen in any other way.
 //   CODESIGN_ONE_WORD(name)  the fields of a struct lie side by side in one memory or FIFO word
 //   CODESIGN_IN_BRAM(name)   an array goes to block RAM, with one port to read and one to write
+//   CODESIGN_IN_LUTS(name)   the product of a small multiplier is made of LUTs: DSPs are for the array
 // Their parameter is not called `variable`: that word of the pragma would be replaced as well.
 // Both expand to nothing under other compilers.
 #pragma once
@@ -12,10 +13,13 @@
 #if defined(__VITIS_HLS__)
 #define CODESIGN_ONE_WORD(name) CODESIGN_PRAGMA(HLS AGGREGATE variable = name)
 #define CODESIGN_IN_BRAM(name) CODESIGN_PRAGMA(HLS BIND_STORAGE variable = name type = ram_s2p impl = bram)
+#define CODESIGN_IN_LUTS(name) CODESIGN_PRAGMA(HLS BIND_OP variable = name op = mul impl = fabric)
 #elif defined(__SYNTHESIS__)
 #define CODESIGN_ONE_WORD(name) CODESIGN_PRAGMA(HLS DATA_PACK variable = name)
 #define CODESIGN_IN_BRAM(name) CODESIGN_PRAGMA(HLS RESOURCE variable = name core = RAM_S2P_BRAM)
+#define CODESIGN_IN_LUTS(name) CODESIGN_PRAGMA(HLS RESOURCE variable = name core = Mul_LUT)
 #else
 #define CODESIGN_ONE_WORD(name)
 #define CODESIGN_IN_BRAM(name)
+#define CODESIGN_IN_LUTS(name)
 #endif

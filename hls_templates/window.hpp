@@ -14,8 +14,11 @@
 // The ring: while output row y is produced from rows r - reach to r + reach, the stride_y rows after them
 // arrive, so 2*reach + 1 + stride_y <= kRingRows (checked with the descriptor). For stride 1 and bound D that is
 // 2*D + 2 rows: with one row fewer, a pixel of offset D reads what has just been overwritten. Row n lives in slot
-// n % kRingRows. Every slot is a memory of its own; the three columns read from one slot need two copies
-// of it (two ports each: three reads; a slot being written is never one being read).
+// n % kRingRows.
+//
+// Banks: every slot is a memory of its own, three times over: copy j holds what column j of the taps reads. The three
+// rows of a column share one address, so each bank is read at one address and written at one, in any cycle and for
+// any offset; which bank is which row is a choice among what was read. A slot being written is never one being read.
 //
 // Streams: words of a pixel together, pixels row by row, one offset an output pixel.
 // Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row), and before
@@ -30,7 +33,7 @@ namespace codesign {
 template <class C>
 struct Ring {
   static_assert(C::kRingRows >= 4, "kRingRows: a 3x3 window needs three rows to read and one to write");
-  typename Types<C>::Acts slot[C::kRingRows][C::kRowWords];
+  typename Types<C>::Acts bank[kRingCopies][C::kRingRows][C::kRowWords];
 
   static int wrap(int index) {
     #pragma HLS INLINE
@@ -38,39 +41,57 @@ struct Ring {
   }
 };
 
-// Where one output pixel looks: the map, the centre, and the slot of the centre's row.
+// Where one output pixel looks: the map, the centre, the slot of the centre's row, and the word of the centre.
 struct Place {
-  int height, width, y, x, slot;
+  int height, width, y, x, slot, word;
 };
 
-// Words of input at row y + i*d, column x + j*d; zero outside the map. `column` counts words of a row.
+// What is read for one word of output: rows y + i*d, columns x + j*d; zero outside the map.
 template <class C>
-typename Types<C>::Acts sample(const Ring<C> &ring, const Place &at, int dy, int dx, int groups, int group,
-                               bool &inside) {
-  #pragma HLS INLINE
-  const int y = at.y + dy, x = at.x + dx;
-  inside = y >= 0 && y < at.height && x >= 0 && x < at.width;
-  typename Types<C>::Acts word = zeros<typename Types<C>::Acts>();
-  if (inside) word = ring.slot[Ring<C>::wrap(at.slot + dy)][x * groups + group];
-  return word;
+struct Taps {
+  typename Types<C>::Acts word[3][3];
+  bool inside[3][3];
+};
+
+// `step_words`: words between the columns. A packed row holds several pixels a word.
+template <class C>
+void look(const Ring<C> &ring, const Place &at, int d, int step_words, bool packed, Taps<C> &taps) {
+#pragma HLS INLINE
+Column:
+  for (int j = 0; j < 3; ++j) {
+    #pragma HLS UNROLL
+    const int x = at.x + (j - 1) * d;
+    const bool in_row = x >= 0 && x < at.width;
+    const int there = packed ? x >> C::kPackLog2 : at.word + (j - 1) * step_words;
+    const int address = in_row ? there : 0;
+  Row:
+    for (int i = 0; i < 3; ++i) {
+      #pragma HLS UNROLL
+      const int y = at.y + (i - 1) * d;
+      const bool inside = in_row && y >= 0 && y < at.height;
+      const typename Types<C>::Acts word =
+          ring.bank[j % kRingCopies][Ring<C>::wrap(at.slot + (i - 1) * d)][address];
+      taps.word[i][j] = inside ? word : zeros<typename Types<C>::Acts>();
+      taps.inside[i][j] = inside;
+    }
+  }
 }
 
 template <class C>
-typename Types<C>::Acts depthwise(const Ring<C> &ring, const Place &at, int d, int groups, int group,
-                                  const typename Types<C>::DepthwiseWeights &weights,
+typename Types<C>::Acts depthwise(const Taps<C> &taps, const typename Types<C>::DepthwiseWeights &weights,
                                   const typename Types<C>::RequantRow &row, int low, int high) {
   #pragma HLS INLINE
   typename Types<C>::Products sum = zeros<typename Types<C>::Products>();
 Tap:
   for (int tap = 0; tap < 9; ++tap) {
     #pragma HLS UNROLL
-    bool inside;
-    const typename Types<C>::Acts word =
-        sample<C>(ring, at, (tap / 3 - 1) * d, (tap % 3 - 1) * d, groups, group, inside);
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      sum[lane] += Product(int(word[lane])) * Product(weights.tap[tap][lane]);
+      const Product product =
+          Product(int(taps.word[tap / 3][tap % 3][lane])) * Product(weights.tap[tap][lane]);
+      CODESIGN_IN_LUTS(product)
+      sum[lane] += product;
     }
   }
   typename Types<C>::Accs acc;
@@ -83,29 +104,28 @@ Narrow:
 }
 
 template <class C>
-typename Types<C>::Acts max_pool(const Ring<C> &ring, const Place &at, int kernel, int groups, int group) {
+typename Types<C>::Acts max_pool(const Taps<C> &taps, int kernel) {
   #pragma HLS INLINE
   typename Types<C>::Acts best = zeros<typename Types<C>::Acts>();
   bool found = false;
 Tap:
   for (int tap = 0; tap < 9; ++tap) {
     #pragma HLS UNROLL
-    bool inside;
-    const typename Types<C>::Acts word = sample<C>(ring, at, tap / 3 - 1, tap % 3 - 1, groups, group, inside);
-    const bool counts = inside && tap / 3 < kernel && tap % 3 < kernel;
+    const bool counts = taps.inside[tap / 3][tap % 3] && tap / 3 < kernel && tap % 3 < kernel;
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      if (counts && (!found || word[lane] > best[lane])) best[lane] = word[lane];
+      const typename Types<C>::Act act = taps.word[tap / 3][tap % 3][lane];
+      if (counts && (!found || act > best[lane])) best[lane] = act;
     }
     found = found || counts;
   }
   return best;
 }
 
-// Word `index` of the gathered taps of a packed image.
+// Word `index` of the gathered taps of a packed image; `x` is the column of the centre.
 template <class C>
-typename Types<C>::Acts gather_packed(const Ring<C> &ring, const Place &at, int kernel, int index) {
+typename Types<C>::Acts gather_packed(const Taps<C> &taps, int x, int kernel, int index) {
   #pragma HLS INLINE
   static const int kPixels = 1 << C::kPackLog2;
   static const int kChannels = C::kLanes / kPixels;
@@ -115,14 +135,12 @@ Pixel:
   for (int pixel = 0; pixel < kPixels; ++pixel) {
     #pragma HLS UNROLL
     const int tap = index * kPixels + pixel;
-    const int y = at.y + tap / kernel - 1, x = at.x + tap % kernel - 1;
-    const bool inside = tap < kernel * kernel && y >= 0 && y < at.height && x >= 0 && x < at.width;
-    if (!inside) continue;
-    const typename Types<C>::Acts source = ring.slot[Ring<C>::wrap(at.slot + tap / kernel - 1)][x / kPixels];
+    if (tap >= kernel * kernel) continue;
+    const int i = tap / kernel, j = tap % kernel, first = ((x + j - 1) & (kPixels - 1)) * kChannels;
   Channel:
     for (int c = 0; c < kChannels; ++c) {
       #pragma HLS UNROLL
-      word[pixel * kChannels + c] = source[(x % kPixels) * kChannels + c];
+      word[pixel * kChannels + c] = taps.word[i][j][first + c];
     }
   }
   return word;
@@ -143,10 +161,12 @@ void window(const Step &step, typename Types<C>::Stream &in, typename Types<C>::
   }
 
   Ring<C> ring;
-  #pragma HLS ARRAY_PARTITION variable=ring.slot complete dim=1
-  CODESIGN_ONE_WORD(ring.slot)
-  CODESIGN_IN_BRAM(ring.slot)
-  const bool gathers = step.window == kGather && step.packed == 0;
+  #pragma HLS ARRAY_PARTITION variable=ring.bank complete dim=1
+  #pragma HLS ARRAY_PARTITION variable=ring.bank complete dim=2
+  CODESIGN_ONE_WORD(ring.bank)
+  CODESIGN_IN_BRAM(ring.bank)
+  const bool packed = step.packed != 0, gathers = step.window == kGather && !packed;
+  const int pixel_words = packed ? 0 : step.groups, stride_words = step.stride_x * pixel_words;
   int fetched = 0;     // input rows taken
   int write_slot = 0;  // fetched % kRingRows
   Place at;
@@ -162,43 +182,52 @@ Row:
     const int fetch_words = (target - fetched) * step.row_words;
     const int emit_words = first ? 0 : step.out_width * step.window_words;
     const int trips = larger(fetch_words, emit_words);
-    int column = 0, index = 0, group = 0, tap = 0, d = 1;
+    int column = 0, index = 0, group = 0, i_tap = 0, j_tap = 0, d = 1;
+    int centre = step.origin_x * pixel_words;  // word of the pixel
     at.x = step.origin_x;
   Word:
     for (int i = 0; i < trips; ++i) {
       #pragma HLS PIPELINE II=1
-      #pragma HLS DEPENDENCE variable=ring.slot inter false
-      if (i < fetch_words) {
-        const typename Types<C>::Acts word = in.read();
-        if (!last) ring.slot[write_slot][column] = word;  // after the last pass nobody reads
-        if (++column == step.row_words) {
-          column = 0;
-          write_slot = Ring<C>::wrap(write_slot + 1);
-        }
-      }
+      #pragma HLS DEPENDENCE variable=ring.bank inter false
       if (i < emit_words) {
-        typename Types<C>::Acts word;
         if (step.window == kDeformable && index == 0) d = int(offsets.read());
+        at.word = centre + group;
+        Taps<C> taps;
+        look<C>(ring, at, d, d * pixel_words, packed, taps);
+        typename Types<C>::Acts word;
         if (step.window == kMaxPool) {
-          word = max_pool<C>(ring, at, step.kernel, step.groups, index);
+          word = max_pool<C>(taps, step.kernel);
         } else if (gathers) {
-          bool inside;
-          const int i_tap = tap / step.kernel - 1, j_tap = tap % step.kernel - 1;
-          word = sample<C>(ring, at, i_tap, j_tap, step.groups, group, inside);
+          word = taps.word[i_tap][j_tap];
         } else if (step.window == kGather) {
-          word = gather_packed<C>(ring, at, step.kernel, index);
+          word = gather_packed<C>(taps, at.x, step.kernel, index);
         } else {
-          word = depthwise<C>(ring, at, d, step.groups, index, weights[index], table[index], step.window_low,
-                              step.window_high);
+          word = depthwise<C>(taps, weights[index], table[index], step.window_low, step.window_high);
         }
         out.write(word);
         if (++group == step.groups) {
           group = 0;
-          ++tap;
+          if (++j_tap == step.kernel) {
+            j_tap = 0;
+            ++i_tap;
+          }
         }
         if (++index == step.window_words) {
-          index = group = tap = 0;
+          index = group = i_tap = j_tap = 0;
           at.x += step.stride_x;
+          centre += stride_words;
+        }
+      }
+      if (i < fetch_words) {
+        const typename Types<C>::Acts word = in.read();
+      Copy:
+        for (int copy = 0; copy < kRingCopies; ++copy) {
+          #pragma HLS UNROLL
+          if (!last) ring.bank[copy][write_slot][column] = word;  // after the last pass nobody reads
+        }
+        if (++column == step.row_words) {
+          column = 0;
+          write_slot = Ring<C>::wrap(write_slot + 1);
         }
       }
     }

@@ -2,9 +2,12 @@
 //
 // There are two files of this name. The include path chooses one: exact/ (this) stores every value in
 // ap_int, native/ in the next larger integer of the host. Where a host is fast at something else than hardware,
-// the two also spell the same value differently: Factor, Product and Scale. Nothing else differs.
+// the two also spell the same value differently: Factor, Product, DotProducts, kRingCopies and
+// Scale. Nothing else differs.
 #pragma once
 #include <ap_int.h>
+
+#include "vendor.hpp"
 
 namespace codesign {
 
@@ -25,6 +28,68 @@ struct Factor {
 };
 typedef int Product;
 
+// kPixels x kOutputs sums of kInputs products, with two weights in each multiplier.
+//
+// Weights of a pair lie in one number, high * 2^19 + low. Weights are in -8..15 and activations in -256..255, so
+// the lower part of a sum of up to 64 products stays within +-64 * 256 * 15 < 2^18: no product and no sum of the
+// lower half reaches the upper one but by its sign, and subtracting it leaves the upper half exact. The pair has
+// 24 bits and the sum 44: one DSP48 a pair (25 x 18 bits, 48-bit sums), chained over the inputs.
+template <int kPixels, int kInputs, int kOutputs>
+struct DotProducts {
+  static_assert(kInputs <= 64, "DotProducts: the lower of two sums must stay within 18 bits and a sign");
+  static const int kPairs = (kOutputs + 1) / 2;
+  static const int kShift = 19;
+  struct Weights {
+    ap_int<24> pair[kInputs][kPairs];
+  };
+  struct Result {
+    Product data[kPixels][kOutputs];
+  };
+
+  // Weights of outputs [first, first + kOutputs) of a tile.
+  template <class T, int kWidth>
+  static void choose(const T (&tile)[kInputs][kWidth], int first, Weights &weights) {
+    #pragma HLS INLINE
+  Input:
+    for (int i = 0; i < kInputs; ++i) {
+      #pragma HLS UNROLL
+    Pair:
+      for (int k = 0; k < kPairs; ++k) {
+        #pragma HLS UNROLL
+        const int low = int(tile[i][first + 2 * k]);
+        const int high = 2 * k + 1 < kOutputs ? int(tile[i][first + (2 * k + 1) % kOutputs]) : 0;
+        weights.pair[i][k] = high * (1 << kShift) + low;
+      }
+    }
+  }
+
+  template <class Acts>
+  static void multiply(const Acts (&acts)[kPixels], const Weights &weights, Result &result) {
+    #pragma HLS INLINE
+  Pixel:
+    for (int p = 0; p < kPixels; ++p) {
+      #pragma HLS UNROLL
+    Pair:
+      for (int k = 0; k < kPairs; ++k) {
+        #pragma HLS UNROLL
+        long long sum = 0;
+      Input:
+        for (int i = 0; i < kInputs; ++i) {
+          #pragma HLS UNROLL
+          sum += static_cast<long long>(int(weights.pair[i][k])) * int(acts[p][i]);
+        }
+        const int lower = int(sum & ((1 << kShift) - 1)), sign = 1 << (kShift - 1);
+        const int low = (lower ^ sign) - sign;
+        result.data[p][2 * k] = low;
+        if (2 * k + 1 < kOutputs) result.data[p][(2 * k + 1) % kOutputs] = int((sum - low) >> kShift);
+      }
+    }
+  }
+};
+
+// Copies of a memory that three are to read at once: hardware gives each a memory with one port to read.
+static const int kRingCopies = 3;
+
 // The factor mult * 2^-shift of requant.hpp, and what becomes of an accumulator.
 //
 // Half to even is `half - 1 + (bit that becomes the lowest of the result)` added before the shift: one adder
@@ -42,6 +107,7 @@ struct Scale {
     #pragma HLS INLINE
     const int bits = int(scale), shift = ((bits >> 8) ^ 128) - 128;
     const long long product = (static_cast<long long>(acc) + bias) * (bits & 255);
+    CODESIGN_IN_LUTS(product)
     const int right = shift < 1 ? 1 : shift > 42 ? 42 : shift;
     const int left = shift > 0 ? 0 : shift < -9 ? 9 : -shift;
     const long long odd = (product >> right) & 1;

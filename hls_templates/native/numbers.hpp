@@ -2,7 +2,8 @@
 //
 // There are two files of this name. The include path chooses one: native/ (this) stores a value of N bits
 // in the next larger integer of the host, exact/ in ap_int<N>. Where a host is fast at something else than
-// hardware, the two also spell the same value differently: Factor, Product and Scale. Nothing else differs.
+// hardware, the two also spell the same value differently: Factor, Product, DotProducts, kRingCopies and
+// Scale. Nothing else differs.
 #pragma once
 #include <float.h>
 #include <math.h>
@@ -52,6 +53,51 @@ struct Factor {
   typedef float type;
 };
 typedef float Product;
+
+// kPixels x kOutputs sums of kInputs products. Outputs side by side in a vector; pixels, and where they are few
+// inputs taken in turn, as independent chains of additions.
+template <int kPixels, int kInputs, int kOutputs>
+struct DotProducts {
+  static const int kWanted = kPixels >= 4 ? 1 : kPixels >= 2 ? 2 : 4;
+  static const int kChains = kInputs % kWanted == 0 ? kWanted : 1;
+  struct Weights {
+    const float *row[kInputs];
+  };
+  struct Result {
+    Product data[kPixels][kOutputs];
+  };
+
+  // Weights of outputs [first, first + kOutputs) of a tile.
+  template <int kWidth>
+  static void choose(const float (&tile)[kInputs][kWidth], int first, Weights &weights) {
+    for (int i = 0; i < kInputs; ++i) weights.row[i] = &tile[i][first];
+  }
+
+  template <class Acts>
+  static void multiply(const Acts (&acts)[kPixels], const Weights &weights, Result &result) {
+    Result sum[kChains] = {};
+    for (int i = 0; i < kInputs; i += kChains) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kChains; ++c) {
+#pragma GCC unroll 16
+        for (int p = 0; p < kPixels; ++p) {
+          for (int o = 0; o < kOutputs; ++o) {
+            sum[c].data[p][o] += acts[p][i + c] * weights.row[i + c][o];
+          }
+        }
+      }
+    }
+    for (int c = 1; c < kChains; ++c) {
+      for (int p = 0; p < kPixels; ++p) {
+        for (int o = 0; o < kOutputs; ++o) sum[0].data[p][o] += sum[c].data[p][o];
+      }
+    }
+    result = sum[0];
+  }
+};
+
+// Copies of a memory that three are to read at once: a host reads one as often as it likes.
+static const int kRingCopies = 1;
 
 // The factor mult * 2^-shift of requant.hpp, and what becomes of an accumulator. All of it is exact in a double:
 // |acc + bias| * mult < 2^41, and a power of two changes no bits. Limits are integers, so they may come before

@@ -269,11 +269,11 @@ def test_emitted_designs_have_no_finding(config, dialect):
 
 REAL = {
     "window.hpp": [
-        ("CODESIGN_IN_BRAM(ring.slot)", "CODESIGN_IN_BRAM(ring.slots)", "pragma-variable"),
-        ("variable=ring.slot complete dim=1", "variable=ring.slot complete dim=3", "pragma-value"),
-        ("DEPENDENCE variable=ring.slot inter false", "DEPENDENCE variable=ring.slot inter no", "pragma-option"),
+        ("CODESIGN_IN_BRAM(ring.bank)", "CODESIGN_IN_BRAM(ring.banks)", "pragma-variable"),
+        ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=3", "pragma-value"),
+        ("DEPENDENCE variable=ring.bank inter false", "DEPENDENCE variable=ring.bank inter no", "pragma-option"),
         ("for (int tap = 0; tap < 9; ++tap)", "for (int tap = 0; tap < groups; ++tap)", "loop-bound"),
-        ("sum[lane] += ", "depthwise<C>(ring, at, d, 1, 1, weights, row, 0, 1); sum[lane] += ", "recursion"),
+        ("sum[lane] += ", "depthwise<C>(taps, weights, row, 0, 1); sum[lane] += ", "recursion"),
     ],
     "engine.hpp": [
         ("CODESIGN_ONE_WORD(parameters.tiles)", "CODESIGN_ONE_WORD(parameters.tile)", "pragma-variable"),

@@ -2,7 +2,7 @@
 #pragma once
 
 struct Config {
-  static const int kLanes = 16;  // channels in a word of memory, and inputs and outputs of the pointwise array
+  static const int kLanes = 16;  // channels in a word of memory, and inputs of the pointwise array
   static const int kMaxOffset = 7;  // bound of deformable windows
   static const int kRingRows = 16;  // rows of the window's ring, at least 2 * kMaxOffset + 2
   static const int kRowWords = 512;  // words in a row of the ring
@@ -13,4 +13,6 @@ struct Config {
   static const int kMaxSegments = 32;  // parts of a step's input, and of its output
   static const int kPackLog2 = 0;  // log2 of the pixels in a word of a packed image
   static const int kAccBits = 32;  // bits of an accumulator
+  static const int kPixels = 1;  // pixels that the pointwise array computes at once
+  static const int kTurns = 1;  // turns in which it computes a word of outputs
 };

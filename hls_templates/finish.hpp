@@ -1,0 +1,86 @@
+// finish.hpp -- behind the array: requantization, and pixels in order again.
+//
+//   out[p][o] = requant(sum[p][o])
+//
+// The array leaves one output word of all kPixels pixels of a block after the other; memory wants all words of one
+// pixel after the other. While one block is written into a half of `block`, the one before is read from the other.
+//
+// Streams: in: one Sums a block and output word; out: words of a pixel together, pixels in order.
+// Cycles: (blocks + 1) * kPixels * output words, one word requantized and one written in each.
+// Memories: one read and one write a cycle in `block`, one read in `table`.
+#pragma once
+#include "descriptor.hpp"
+#include "requant.hpp"
+#include "vendor.hpp"
+
+namespace codesign {
+
+template <class C>
+void finish(const Step &step, typename Types<C>::SumStream &in,
+            const typename Types<C>::RequantRow (&table)[C::kOutputWords], typename Types<C>::Stream &out) {
+  const int pixels = step.out_height * step.out_width;
+  if (step.pointwise == kNoPointwise) {
+    const int total = pixels * step.window_words;
+  Pass:
+    for (int i = 0; i < total; ++i) {
+      #pragma HLS PIPELINE II=1
+      const typename Types<C>::Sums sums = in.read();
+      typename Types<C>::Acts acts;
+    PassLane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        acts[lane] = typename Types<C>::Act(int(sums.data[0][lane]));
+      }
+      out.write(acts);
+    }
+    return;
+  }
+
+  typename Types<C>::Acts block[2 * C::kOutputWords][C::kPixels];
+  #pragma HLS ARRAY_PARTITION variable=block complete dim=2
+  CODESIGN_ONE_WORD(block)
+  typename Types<C>::Sums sums = Types<C>::no_sums();
+  const int blocks = (pixels + C::kPixels - 1) / C::kPixels;
+  const int trips = C::kPixels * step.pointwise_out;
+  const long long total = static_cast<long long>(blocks + 1) * trips;
+  int trip = 0, from = C::kOutputWords, to = 0;
+  int taken_pixel = 0, taken_word = 0, given_pixel = 0, given_word = 0;
+  int present = 0, left = pixels;  // pixels of the block that is given, and of those that have not been taken
+Word:
+  for (long long i = 0; i < total; ++i) {
+    #pragma HLS PIPELINE II=1
+    #pragma HLS DEPENDENCE variable=block inter false
+    if (given_pixel < present) {
+      out.write(block[from + given_word][given_pixel]);
+      if (++given_word == step.pointwise_out) {
+        given_word = 0;
+        ++given_pixel;
+      }
+    }
+    if (left > 0) {
+      if (taken_pixel == 0) sums = in.read();
+      typename Types<C>::Accs acc;
+    Lane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        acc[lane] = sums.data[taken_pixel][lane];
+      }
+      block[to + taken_word][taken_pixel] =
+          requant<C>(acc, table[taken_word], step.pointwise_low, step.pointwise_high);
+      if (++taken_pixel == C::kPixels) {
+        taken_pixel = 0;
+        ++taken_word;
+      }
+    }
+    if (++trip == trips) {
+      trip = taken_word = given_pixel = 0;
+      present = smaller(left, C::kPixels);
+      left = larger(left - C::kPixels, 0);
+      const int half = from;
+      from = to;
+      to = half;
+    }
+  }
+}
+
+}  // namespace codesign
