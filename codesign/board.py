@@ -71,7 +71,7 @@ class Board:
     hp_width_bits: int
     fabric_pll_mhz: int  # rate of the PLL that the clock of the fabric is divided from
     ps: Mapping[str, str]  # settings of the processing system's IP, names and values as Vivado spells them
-    vivado_first: str  # the first release that is taken for this board, such as 2018.3
+    vivado_first: str  # the first release that is taken for this board, such as 2019.2
     images: Mapping[str, str]  # PYNQ release -> Vivado release that the image's own overlays were built with
     clock_mhz: int  # default
     lanes: int  # default

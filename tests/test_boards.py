@@ -7,7 +7,9 @@ import pytest
 
 from boards import TOMLS
 from codesign.board import FAMILIES, FORM, LANES, board_names, load_board
+from codesign.compat import release_key
 from codesign.errors import BoardError
+from codesign.vivado import FIRST_HLS
 
 MADE_UP = """
 title = "A board that does not exist"
@@ -36,7 +38,7 @@ fabric_pll_mhz = 1_000
 properties = { PCW_CRYSTAL_PERIPHERAL_FREQMHZ = "33.333333" }
 source = "this test"
 [vivado]
-first = "2018.3"
+first = "2019.2"
 source = "this test"
 [pynq]
 images = { "3.0.1" = "2022.1" }
@@ -198,7 +200,7 @@ def test_unknown_board_far_from_all():
             ('"33.333333"', "33"),
             "ps.properties is {'PCW_CRYSTAL_PERIPHERAL_FREQMHZ': 33}, expected a table of texts",
         ),
-        (('"2018.3"', '"18.3"'), "vivado.first is '18.3', expected a release of Vivado such as 2020.1"),
+        (('"2019.2"', '"18.3"'), "vivado.first is '18.3', expected a release of Vivado such as 2020.1"),
         (('"2022.1"', '"new"'), "pynq.images.3.0.1 is 'new', expected a release of Vivado such as 2020.1"),
         (('"3.0.1"', '"latest"'), "pynq.images.latest is not a release of PYNQ such as 3.1.2"),
         (("lanes = 4", "lanes = 3"), "default.lanes is 3, expected one of (1, 2, 4, 8, 16)"),
@@ -243,3 +245,9 @@ def test_broken_toml_and_missing_file(tmp_path: Path):
 def test_tomls_carry_no_addresses():
     for path in TOMLS.glob("*.toml"):
         assert not re.search(r"https?://", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_oldest_vivado_is_one_that_is_used_at_all(name):
+    """`codesign synth` takes no HLS tool before FIRST_HLS, whatever the board."""
+    assert release_key(load_board(name).vivado_first) >= release_key(FIRST_HLS)
