@@ -1,6 +1,6 @@
 """A detector on a board: pictures in, boxes out.
 
-    with Detector("codenet-tiny.codesign") as detector:
+    with Detector("codenet-tiny") as detector:         a name of boards.overlays, a directory, or a packed file
         found = detector.run(image)                    image: (H, W, 3) uint8 RGB of any size
         found = await detector.run_async(image)        other coroutines run meanwhile
         for found in detector.stream(images): ...      the host copies and decodes while the engine computes
@@ -14,8 +14,10 @@ import asyncio
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import numpy.typing as npt
 from boards.faults import BoardFault, EngineTimeout
 from boards.memory import Memory
 from boards.overlay import Accelerator
+from boards.overlays import HOME
 from codesign.decode import Detections, decode
 from codesign.decode import Detector as Heads
 from codesign.errors import BundleError, DataError
@@ -35,10 +38,19 @@ from codesign.transport import unpack
 TIMEOUT_S = 2.0  # of a frame: many times what the slowest model takes
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one picture: letterbox and copy, engine from start to done as the host sees it, copy and decode."""
+
+    before: float
+    engine: float
+    after: float
+
+
 class Detector:
     """A network on the accelerator. Holds two memories, so that one is filled while the engine computes on the other.
 
-    where: an unpacked bundle, or a packed one, which is unpacked to a temporary directory.
+    where: the name of an installed bundle, an unpacked one, or a packed one, which is unpacked for the time being.
     timeout: seconds a frame may take before EngineTimeout.
     download: load the bitstream; False where it is there already, from the same bundle.
     Raises BundleError, WrongBitstream, OutOfMemory, NotADetector.
@@ -48,6 +60,7 @@ class Detector:
         self, where: Path | str, *, timeout: float = TIMEOUT_S, download: bool = True, device: Any = None
     ) -> None:
         self.timeout = timeout
+        self.times: Times | None = None  # of the last `run`
         self._temporary: Path | None = None
         self._memories: list[Memory] = []
         self._stalled = False
@@ -74,10 +87,15 @@ class Detector:
     def run(self, image: Pixels) -> Detections:
         """Boxes of one picture, in its own pixels, best first. Raises EngineFailed and EngineTimeout."""
         with self._alone():
+            begin = time.perf_counter()
             placement = self._fill(0, image)
+            filled = time.perf_counter()
             self._start(0)
             self._wait()
-            return self._decode(0, placement)
+            done = time.perf_counter()
+            found = self._decode(0, placement)
+            self.times = Times(filled - begin, done - filled, time.perf_counter() - done)
+            return found
 
     async def run_async(self, image: Pixels) -> Detections:
         """As `run`; waits for the engine's interrupt, or polls, so that other coroutines go on.
@@ -162,6 +180,8 @@ class Detector:
     def _directory(self, where: Path) -> Path:
         if where.is_dir():
             return where
+        if not where.exists() and where.name == str(where) and (HOME / where).is_dir():
+            return HOME / where
         self._temporary = Path(tempfile.mkdtemp(prefix="codesign-"))
         unpack(where, self._temporary / "bundle")
         return self._temporary / "bundle"

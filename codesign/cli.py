@@ -13,6 +13,7 @@ import typer
 
 from codesign import (
     __version__,
+    cli_board,
     cli_common,
     cli_compile,
     cli_detect,
@@ -53,7 +54,16 @@ def _options(
     """Options before the verb. `--debug` has been taken out of the arguments by main()."""
 
 
-for module in (cli_compile, cli_train, cli_verify, cli_detect, cli_estimate, cli_synth, cli_report):
+for module in (
+    cli_compile,
+    cli_train,
+    cli_verify,
+    cli_detect,
+    cli_estimate,
+    cli_synth,
+    cli_report,
+    cli_board,
+):
     module.register(app)
 
 
