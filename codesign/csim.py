@@ -4,6 +4,7 @@
     engine = Engine(Path("bundle/hls"), kind="ap")         ap_int: every width as in hardware
     outputs = Simulator(engine, plan.program).run({"image": codes})
 
+`kind="cycles"` counts what hardware would do: see codesign/cycles.py.
 `kind="sanitize"` is a program of its own, under AddressSanitizer and UBSan; it cannot live inside Python.
 """
 
@@ -39,6 +40,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-
 KINDS: Mapping[str, tuple[str, ...]] = {
     "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
     "ap": ("-O2", "-fPIC", "-shared", "-I", "exact"),
+    "cycles": ("-O2", "-fPIC", "-shared", "-I", "sim/cycles", "-I", "native"),
     "sanitize": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", "native"),
 }
 # Loops over lanes shall become vector instructions; unrolled completely they do not.
@@ -228,7 +230,7 @@ def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -
         flags += ["-isystem", str(ap_types())]
         if gcc:  # ap_int's own constructors read uninitialised bits
             flags += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-    main = "main.cpp" if kind == "sanitize" else "sim/csim.cpp"
+    main = {"sanitize": "main.cpp", "cycles": "sim/cycles/cycles.cpp"}.get(kind, "sim/csim.cpp")
     text = "\0".join([*(f"{k}\0{v}" for k, v in sorted(files.items())), *flags, _version(compiler), _host()])
     target = (
         cache()

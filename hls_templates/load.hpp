@@ -162,7 +162,7 @@ Chunk:
       #pragma HLS DEPENDENCE variable=held inter false
       Trace::iteration("Word", 1, 8, i == 0);
       if (i < fetch_words) {
-        Trace::write("held", 0);
+        Trace::write("held", 0, to + base[fill] + filled);
         held[to + base[fill] + filled] = in.read();
         if (++filled == arriving[fill]) {
           filled = 0;
@@ -172,8 +172,9 @@ Chunk:
       if (i < emit_words) {
         const Segment &segment = segments[index];
         const int stored = ((first + pixel) >> segment.up) - (first >> segment.up);
-        Trace::read("held", 0);
-        out.write(unpack<C>(held[from + base[index] + stored * segment.count + word], segment.is_signed));
+        const int at = from + base[index] + stored * segment.count + word;
+        Trace::read("held", 0, at);
+        out.write(unpack<C>(held[at], segment.is_signed));
         if (++word == segment.count) {
           word = 0;
           if (++index == step.load_count) {

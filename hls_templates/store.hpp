@@ -6,14 +6,14 @@
 //
 // The lower eight bits of an activation are its byte in memory, signed or not. What arrives is ordered by pixels:
 // for each pixel, row by row: for each segment: its words. One segment needs no other order, so that the whole map is
-// one chunk. Otherwise a chunk is as many pixels as its buffer holds; it is kept in its half of `kept` while the next
+// one chunk. Otherwise a chunk is as many pixels as its buffer holds; it is kept in its half of `ordered` while the next
 // one arrives.
 //
 // Bursts: the inner loop of `emit` writes memory[address + i] and nothing else, so that a tool makes one request of
 // the whole run: what a chunk holds of one segment or, if the segment's pixels are not adjacent, one pixel.
 //
 // Cycles: words stored, at one a cycle; in addition, for each run the latency of the memory, and with several segments
-// one chunk after the last word has arrived. Memories: `kept`, one read and one write a cycle.
+// one chunk after the last word has arrived. Memories: `ordered`, one read and one write a cycle.
 #pragma once
 #include "descriptor.hpp"
 #include "trace.hpp"
@@ -48,9 +48,9 @@ void collect(const Step &step, const Segment (&segments)[C::kMaxSegments], typen
     return;
   }
 
-  typename Types<C>::Acts kept[2 * ChunkSize<C>::kWords];
-  CODESIGN_ONE_WORD(kept)
-  CODESIGN_IN_BRAM(kept)
+  typename Types<C>::Acts ordered[2 * ChunkSize<C>::kWords];
+  CODESIGN_ONE_WORD(ordered)
+  CODESIGN_IN_BRAM(ordered)
   const int most = stored_together<C>(step);
   int to = 0, from = ChunkSize<C>::kWords, pixels = 0;
 Chunk:
@@ -64,15 +64,15 @@ Chunk:
   Word:
     for (int i = 0; i < trips; ++i) {
       #pragma HLS PIPELINE II=1
-      #pragma HLS DEPENDENCE variable=kept inter false
+      #pragma HLS DEPENDENCE variable=ordered inter false
       Trace::iteration("Word", 1, 4, i == 0);
       if (i < keep_words) {
-        Trace::write("kept", 0);
-        kept[to + i] = in.read();
+        Trace::write("ordered", 0, to + i);
+        ordered[to + i] = in.read();
       }
       if (i < emit_words) {
-        Trace::read("kept", 0);
-        out.write(kept[from + at + begin + word]);
+        Trace::read("ordered", 0, from + at + begin + word);
+        out.write(ordered[from + at + begin + word]);
         if (++word == segments[index].count) {
           word = 0;
           at += step.store_words;

@@ -9,9 +9,9 @@
 //               a run of the loop. Streams and ports used until the next iteration() or control() belong to it
 //   control     cycles spent outside of pipelined loops, where they are spent
 //   read/write  one access to a memory on chip, in the iteration that makes it. `array` is the name under which the
-//               memory is bound (CODESIGN_IN_BRAM(ring.slot): "ring.slot"; one that is not bound has two ports),
-//               `bank` tells the physical memories of one name apart: slots, copies, halves. What is partitioned
-//               into registers is not reported
+//               memory is bound (CODESIGN_IN_BRAM(ring.bank): "ring.bank"; one that is not bound has two ports) and
+//               that no other memory has; `bank` tells physical memories of one name apart: slots, copies, halves;
+//               readings of one address of a bank are one. What is partitioned into registers is not reported
 //   fetch/put   one word read from or written to memory outside through a port, which has the name of its bundle
 //   begin/end   around the call of a dataflow region, with the step it computes; what is outside is one process
 //
@@ -31,10 +31,10 @@ struct Trace {
   static void control(int) {
     #pragma HLS INLINE
   }
-  static void read(const char *, int) {
+  static void read(const char *, int, int) {
     #pragma HLS INLINE
   }
-  static void write(const char *, int) {
+  static void write(const char *, int, int) {
     #pragma HLS INLINE
   }
   static void fetch(const char *, int) {
