@@ -68,10 +68,11 @@ class Contract:
 
     promises: tuple[Promise, ...]
     calls: Mapping[str, frozenset[str]]
+    plain: frozenset[tuple[str, str]]  # function and label of the loops that promise nothing
 
     def owner(self, module: str) -> str | None:
         """The function a module of the RTL was made from; None for one that is no function of the design."""
-        found = [name for name in self.calls if re.search(_module_pattern(name), module)]
+        found = [name for name in self.calls if re.search(_module_pattern(name.replace("::", "_")), module)]
         return max(found, key=len, default=None)
 
     def reach(self, function: str) -> frozenset[str]:
@@ -132,17 +133,18 @@ def contract(design: Path | Mapping[str, str], top: str = TOP_FUNCTION) -> Contr
     for found in bodies.values():
         for body in found:
             edges[body.name] |= calls(body, functions)
-    whole = Contract((), {name: frozenset(targets) for name, targets in edges.items()})
+    whole = Contract((), {name: frozenset(targets) for name, targets in edges.items()}, frozenset())
     reached = whole.reach(top) | {top}
     promises: list[Promise] = []
+    plain: set[tuple[str, str]] = set()
     faults: list[str] = []
     for file, found in bodies.items():
         for body in found:
             if body.name in reached:
-                _promises(file, body, (), promises, faults)
+                _promises(file, body, (), promises, plain, faults)
     if faults:
         raise ContractError(f"{'; '.join(faults)}. Correct the sources.")
-    return Contract(tuple(promises), whole.calls)
+    return Contract(tuple(promises), whole.calls, frozenset(plain))
 
 
 def compare(promised: Contract, synthesis: Csynth) -> list[Verdict]:
@@ -168,12 +170,15 @@ def unproven(verdicts: Sequence[Verdict]) -> list[str]:
 
 def _candidates(promised: Contract, owner: str | None, loop: Loop) -> list[Promise]:
     """Promises that a loop of a report may be. A function's own come before those of functions inlined into it."""
+    inside = frozenset(promised.calls) if owner is None else promised.reach(owner)
     for name in (loop.name, loop.name.rstrip("0123456789")):
         named = [p for p in promised.promises if name in p.spellings]
-        if owner is not None:
-            own = [p for p in named if p.function == owner]
-            inlined = [p for p in named if p.function in promised.reach(owner)]
-            named = own or inlined
+        own = [p for p in named if p.function == owner]
+        inlined = [p for p in named if p.function in inside]
+        plain = any(label == name and (f == owner or f in inside) for f, label in promised.plain)
+        if plain and not own and not loop.pipelined:
+            return []  # it is the one of this name that promises nothing
+        named = own or inlined
         if len(named) > 1:  # two functions inlined here have such a loop: it is the one that it keeps
             named = [p for p in named if _kept(p, loop)] or named
         if named:
@@ -186,12 +191,17 @@ def _kept(promise: Promise, loop: Loop) -> bool:
 
 
 def _promises(
-    file: str, body: Body, outer: tuple[str, ...], promises: list[Promise], faults: list[str]
+    file: str,
+    body: Body,
+    outer: tuple[str, ...],
+    promises: list[Promise],
+    plain: set[tuple[str, str]],
+    faults: list[str],
 ) -> None:
     for loop in body.loops:
         where = f"{file}:{loop.line}"
-        pragma = loop.pragma("PIPELINE")
-        if loop.pragma("UNROLL") is None and pragma is not None and "off" not in pragma.lower().split():
+        pragma, unrolled = loop.pragma("PIPELINE"), loop.pragma("UNROLL") is not None
+        if not unrolled and pragma is not None and "off" not in pragma.lower().split():
             said = re.findall(r"\bII\s*=\s*(\S+)", pragma, re.IGNORECASE)
             if loop.label is None:
                 faults.append(
@@ -203,9 +213,11 @@ def _promises(
                 ii = int(said[0]) if said else None
                 promises.append(Promise(file, loop.line, body.name, loop.label, outer, ii))
             continue
-        unrolled = loop.pragma("UNROLL") is not None
+        if loop.label is not None and not unrolled:
+            plain.add((body.name, loop.label))
         inner = outer if unrolled or loop.label is None else (*outer, loop.label)
-        _promises(file, Body(body.name, loop.line, loop.text, loop.loops), inner, promises, faults)
+        below = Body(body.name, loop.line, loop.text, loop.loops)
+        _promises(file, below, inner, promises, plain, faults)
 
 
 def _module_pattern(function: str) -> str:

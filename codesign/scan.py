@@ -7,7 +7,7 @@ here with what a real parser finds in every design.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 WORDS = frozenset(
@@ -15,6 +15,10 @@ WORDS = frozenset(
 )
 _SILENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 _LOOP = re.compile(r"(?:\b([A-Za-z_]\w*)\s*:(?!:)\s*)?\bfor\s*\(")
+_NAME, _ARGUMENTS = r"[A-Za-z_]\w*", r"(?:<[^<>;(){}]*(?:<[^<>;(){}]*>[^<>;(){}]*)*>)?"
+_CALL = re.compile(rf"(?<![\w.>:])(?:(?:{_NAME}{_ARGUMENTS}\s*::\s*)*({_NAME}){_ARGUMENTS}\s*::\s*)?"
+                   rf"({_NAME})\s*{_ARGUMENTS}\s*\(")  # fmt: skip
+_TEMPLATE = re.compile(r"\btemplate\s*<[^<>{};]*>")
 _PRAGMA = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+HLS[ \t]+([^\n]*)$", re.MULTILINE)
 
 
@@ -36,7 +40,7 @@ class LoopText:
 
 @dataclass
 class Body:
-    """A function with a body."""
+    """A function with a body. Those of a struct are called `Struct::name`."""
 
     name: str
     line: int
@@ -47,18 +51,31 @@ class Body:
 def scan(text: str) -> list[Body]:
     """Functions in the order of the text, member functions and templates too."""
     masked = _SILENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
-    return list(_functions(masked, 0, len(masked)))
+    return list(_functions(masked, 0, len(masked), None))
 
 
-def calls(body: Body, names: set[str]) -> set[str]:
-    """Which of the functions called `names` are called in a body, by name."""
-    found = re.findall(
-        r"(?<![\w.>])([A-Za-z_]\w*)\s*(?:<[^<>;(){}]*(?:<[^<>;(){}]*>[^<>;(){}]*)*>\s*)?\(", body.text
-    )
-    return {name for name in found if name in names}
+def calls(body: Body, names: Collection[str]) -> set[str]:
+    """Which of the functions called `names` are called in a body, by name.
+
+    `name(` is a free function, or one of the same struct; behind `::` it is one of a struct, whichever has it,
+    unless what stands before is a namespace and there is such a free function alone.
+    """
+    members: dict[str, set[str]] = {}
+    for name in names:
+        if "::" in name:
+            members.setdefault(name.rpartition("::")[2], set()).add(name)
+    own = body.name.rpartition("::")[0]
+    found = set()
+    for qualifier, name in _CALL.findall(body.text):
+        if qualifier:
+            exact = {n for n in members.get(name, ()) if n.startswith(f"{qualifier}::")}
+            found |= exact or members.get(name, set()) or {name}
+        else:
+            found.add(f"{own}::{name}" if own and f"{own}::{name}" in names else name)
+    return found & set(names)
 
 
-def _functions(text: str, start: int, end: int) -> Iterator[Body]:
+def _functions(text: str, start: int, end: int, record: str | None) -> Iterator[Body]:
     at = start
     while (opening := text.find("{", at, end)) >= 0:
         closing = _match(text, opening, "{", "}")
@@ -66,9 +83,11 @@ def _functions(text: str, start: int, end: int) -> Iterator[Body]:
         name = _function_name(head)
         if name is not None:
             line = text.count("\n", 0, opening) + 1
-            yield Body(name, line, text[opening + 1 : closing], list(_loops(text, opening + 1, closing)))
+            whole = name if record is None else f"{record}::{name}"
+            yield Body(whole, line, text[opening + 1 : closing], list(_loops(text, opening + 1, closing)))
         else:
-            yield from _functions(text, opening + 1, closing)
+            kind = re.search(rf"\b(?:struct|class|union)\s+({_NAME})[^(){{}};]*$", _TEMPLATE.sub("", head))
+            yield from _functions(text, opening + 1, closing, kind[1] if kind else record)
         at = closing + 1
 
 

@@ -143,7 +143,7 @@ def test_every_version_tells_the_same_of_one_design(design: Path, tmp_path: Path
     assert found.top == "codesign_engine" and found.version == version
     assert found.clock_met is (version < "2020.2")  # Vitis HLS keeps 27 % of a period, Vivado HLS an eighth
     pipelined = {loop.name for m in found.modules.values() for loop in m.loops if loop.pipelined}
-    assert {"Word", "Pass", "Row_Pixel"} <= pipelined
+    assert {"Word", "Pass"} <= pipelined
     assert found.cells.dsp >= 9 * DESIGN.lanes and found.cells.bram18 > 0
 
 
@@ -313,7 +313,7 @@ def test_synthesis_reports_that_are_not_whole(design: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("<profile>", "<report>", "is no whole XML (mismatched tag: line 91, column 2)"),
+        ("<profile>", "<report>", r"is no whole XML \(mismatched tag: line \d+, column 2\)"),
         ("<Version>2020.1</Version>", "", "has no ReportVersion/Version"),
         ("10.00</TargetClockPeriod>", "fast</TargetClockPeriod>",
          "has UserAssignments/TargetClockPeriod fast, expected a number"),
@@ -330,10 +330,11 @@ def test_a_summary_of_another_form(design: Path, tmp_path: Path, old: str, new: 
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ReportError) as error:
         csynth(tmp_path)
-    assert str(error.value) == (
-        f"{tmp_path}: csynth.xml {fault}. Expected reports of one run of csynth_design; these were cut short or "
-        "written by another tool or version. Run `codesign synth` again."
+    said = (
+        " Expected reports of one run of csynth_design; these were cut short or written by another tool or version. "
+        "Run `codesign synth` again."
     )
+    assert re.fullmatch(rf"{tmp_path}: csynth\.xml {fault}\.{re.escape(said)}", str(error.value)), error.value
 
 
 def test_xml_of_something_else(tmp_path: Path) -> None:

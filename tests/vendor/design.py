@@ -66,52 +66,59 @@ def read(folder: Path, top: str = "codesign_engine", inline: Sequence[str] = ())
     texts = [
         (p.as_posix(), p.read_bytes()) for p in sorted(folder.rglob("*")) if p.suffix in (".hpp", ".cpp")
     ]
-    return deepcopy(_read(folder, tuple(texts), top, tuple(inline)))
+    found = deepcopy(_functions(folder, tuple(texts), top))
+    own, calls = {f.rtl: f.loops for f in found}, {f.rtl: f.calls for f in found}
+    constants = _constants(folder)
+    kept = {top}
+    for f in found:
+        if f.name not in inline and not f.inlined and any(own[n] for n in _below(f.rtl, calls)):
+            kept.add(f.rtl)
+    modules = []
+    for f in found:
+        if f.rtl in kept:
+            loops, below = _merged(f.rtl, kept, own, calls)
+            area = _area(f.name, f.rtl == top, constants, len(loops))
+            modules.append(Module(f.rtl, f.name, loops, below, area, f.dataflow))
+    return modules
+
+
+@dataclass
+class Function:
+    """A function as the top function instantiates it, with what its own text holds."""
+
+    name: str
+    rtl: str
+    loops: list[Loop]
+    calls: list[str]  # RTL names, in the order of the text
+    inlined: bool
+    dataflow: bool
 
 
 @lru_cache(maxsize=8)
-def _read(
-    folder: Path, texts: tuple[tuple[str, bytes], ...], top: str, inline: tuple[str, ...]
-) -> list[Module]:
+def _functions(folder: Path, texts: tuple[tuple[str, bytes], ...], top: str) -> list[Function]:
     """`texts` are what is read, so that a change of them is a new design."""
     unit = Unit(folder.resolve(), "vivado", top)
     for error in unit.errors():
         raise SystemExit(f"ERROR: [HLS 207-3777] {error}")
-    constants = _constants(folder)
-    bodies = {scope.function.location.offset: scope for scope in unit.scopes if scope.kind == "function"}
-    found: dict[str, ci.Cursor] = {}
-    calls: dict[str, list[str]] = {}
-    start = next(c for c in unit.nodes.values() if c.spelling == top)
-    todo = [(top, start)]
+    scopes = {Unit.key(s.function): s for s in unit.scopes if s.kind == "function"}
+    found: dict[str, Function] = {}
+    todo = [(top, next(c for c in unit.nodes.values() if c.spelling == top))]
     while todo:
         name, cursor = todo.pop(0)
         if name in found:
             continue
-        found[name] = cursor
-        calls[name] = []
+        calls = []
         for call in cursor.walk_preorder():
             target = call.referenced if call.kind is K.CALL_EXPR else None
             if target is None or target.kind not in FUNCTIONS or unit.file(target) is None:
                 continue
             body = target.get_definition() or target
-            calls[name].append(_rtl_name(body))
-            todo.append((calls[name][-1], body))
-    own = {name: _loops(unit, cursor) for name, cursor in found.items()}
-    kept = {top}
-    for name, cursor in found.items():
-        scope = bodies.get(cursor.location.offset)
-        alone = cursor.spelling not in inline and not (scope is not None and scope.has("inline"))
-        if alone and any(own[n] for n in _below(name, calls)):
-            kept.add(name)
-    modules = []
-    for name in found:
-        if name in kept:
-            loops, below = _merged(name, kept, own, calls)
-            scope = bodies.get(found[name].location.offset)
-            dataflow = scope is not None and scope.has("dataflow") is not None
-            area = _area(found[name].spelling, name == top, constants, len(loops))
-            modules.append(Module(name, found[name].spelling, loops, below, area, dataflow))
-    return modules
+            calls.append(_rtl_name(body))
+            todo.append((calls[-1], body))
+        scope = scopes.get(Unit.key(cursor))
+        inlined, dataflow = (scope is not None and scope.has(n) is not None for n in ("inline", "dataflow"))
+        found[name] = Function(cursor.spelling, name, _loops(unit, cursor), calls, inlined, dataflow)
+    return list(found.values())
 
 
 def total(module: Module, modules: Mapping[str, Module]) -> Area:

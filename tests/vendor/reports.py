@@ -46,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     if kind == "csynth":
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*csynth.xml"):
+            old.unlink()
         for name, text in csynth(values).items():
             (folder / name).write_text(damaged(text, values), encoding="utf-8")
     else:
@@ -82,7 +84,7 @@ def csynth(values: Values) -> dict[str, str]:
     dropped = [id(loop) for place in filter(None, values.get("drop", "").split(","))
                for loop in _named(modules, place)]  # fmt: skip
     for module in modules:
-        module.loops = [loop for loop in module.loops if id(loop) not in dropped]
+        module.loops = _without(module.loops, dropped)
     if is_vitis(values):
         modules = [part for module in modules for part in _outlined(module)]
     by_name = {module.name: module for module in modules}
@@ -97,6 +99,10 @@ def csynth(values: Values) -> dict[str, str]:
             ["ModuleInformation", *(_module(m, by_name) for m in modules)],
         ]
     return texts | {"csynth.xml": xml(tree, indent=is_vitis(values))}
+
+
+def _without(loops: list[Loop], dropped: Sequence[int]) -> list[Loop]:
+    return [Loop(x.name, x.ii, _without(x.inner, dropped)) for x in loops if id(x) not in dropped]
 
 
 def _named(modules: Sequence[Module], place: str) -> list[Loop]:
