@@ -4,8 +4,9 @@ Offsets come from the .hwh, never from here: HLS decides them, and how it spells
 halves `features_1` and `features_2` of a 64-bit address) depends on its version. Control is a handful of raw register
 accesses a frame; `register_map` stays for people.
 
-An interrupt is used by `wait_async` where the design has one and the image knows it, else registers are polled. The
-status bits of an interrupt are cleared by reading (Vitis HLS since 2022.1) or by writing them back (before): both work.
+An interrupt is used by `wait_async` where the design has one and the image knows it, in the first event loop that
+waits; else registers are polled. Its status bits are cleared by reading (Vitis HLS since 2022.1) or by writing them
+back (before): both work.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Engine(DefaultIP):
         self._interrupts_at = (found["GIER"][0], found["IP_IER"][0], found["IP_ISR"][0])
         self._pointers_at = [found[name] for name in POINTERS]
         self._scalars_at = [found[name][0] for name in SCALARS]
-        self._given: tuple[int, int, int] | None = None  # address, program, words that the registers hold
         self._interrupting = False
+        self._loop: Any = None  # the event loop that the interrupt is bound to
         self.forget()
 
     @property
@@ -53,8 +54,8 @@ class Engine(DefaultIP):
         return getattr(self, "interrupt", None)
 
     def forget(self) -> None:
-        """After a bitstream was loaded: the registers hold nothing. Raises WrongBitstream if nothing idle answers."""
-        self._given, self._interrupting = None, False
+        """After a bitstream was loaded: interrupts are off. Raises WrongBitstream if nothing idle answers."""
+        self._interrupting = False
         control = self.read(self._control)
         if not control & IDLE or control & START:
             raise WrongBitstream(
@@ -63,21 +64,20 @@ class Engine(DefaultIP):
             )
 
     def start(self, address: int, program: int, memory_words: int) -> None:
-        """Begin one frame: the memory at physical `address`, its program at word `program`. Addresses are kept."""
-        given = (address, program, memory_words)
-        if given != self._given:
-            self._given = None
-            if address >> (32 * min(map(len, self._pointers_at))):
-                raise WrongBitstream(
-                    f"{self.name}: memory lies at {address:#x}, expected below 4 GiB, all that its 32-bit registers "
-                    "reach. Synthesize again with 64-bit addresses."
-                )
-            for halves in self._pointers_at:
-                for i, at in enumerate(halves):
-                    self.write(at, address >> (32 * i) & 0xFFFFFFFF)
-            for at, value in zip(self._scalars_at, (program, memory_words), strict=True):
-                self.write(at, value)
-            self._given = given
+        """Begin one frame: the memory at physical `address`, its program at word `program`.
+
+        Registers are written each time: another driver of the same engine may have written them since.
+        """
+        if address >> (32 * min(map(len, self._pointers_at))):
+            raise WrongBitstream(
+                f"{self.name}: memory lies at {address:#x}, expected below 4 GiB, all that its 32-bit registers "
+                "reach. Synthesize again with 64-bit addresses."
+            )
+        for halves in self._pointers_at:
+            for i, at in enumerate(halves):
+                self.write(at, address >> (32 * i) & 0xFFFFFFFF)
+        for at, value in zip(self._scalars_at, (program, memory_words), strict=True):
+            self.write(at, value)
         self.write(self._control, START)
 
     def done(self) -> bool:
@@ -96,7 +96,7 @@ class Engine(DefaultIP):
     async def wait_async(self, timeout: float) -> None:
         """As `wait`, and lets other coroutines run: woken by the interrupt where there is one."""
         deadline = time.monotonic() + timeout
-        pin = self.pin
+        pin = self._pin_of(asyncio.get_running_loop())
         if pin is not None and not self._interrupting:
             self.write(self._interrupts_at[0], 1)
             self.write(self._interrupts_at[1], 1)  # when done; not when ready
@@ -114,6 +114,12 @@ class Engine(DefaultIP):
         if self._interrupting:
             self._acknowledge()
         self._check()
+
+    def _pin_of(self, loop: Any) -> Any:
+        """The interrupt where this event loop may wait for it: pynq binds it to the first that does."""
+        if self._loop is None:
+            self._loop = loop
+        return self.pin if self._loop is loop else None
 
     def _acknowledge(self) -> None:
         """Clear the interrupt's status bits, in HLS where reading clears and in HLS where writing back does."""

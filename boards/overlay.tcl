@@ -37,7 +37,8 @@ proc build_block_design {} {
   create_bd_design overlay
 
   set engine [create_bd_cell -type ip -vlnv xilinx.com:hls:codesign_engine:1.0 $engine_name]
-  set masters [lsort [get_bd_intf_pins -of_objects $engine -filter {MODE == Master}]]
+  set masters [lsort [get_bd_intf_pins -of_objects $engine \
+    -filter {MODE == Master && VLNV =~ xilinx.com:interface:aximm_rtl:*}]]
   if {[llength $masters] == 0} { error "the engine has no memory port" }
   if {[llength $masters] > $hp_ports} {
     error "the engine has [llength $masters] memory ports, the board $hp_ports HP ports"

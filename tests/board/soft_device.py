@@ -8,11 +8,14 @@ as unforgiving as hardware where software tends to be careless:
   are no buffer, or memory that is freed meanwhile, end in an engine that never finishes, and are noted in `crimes`.
 - Status bits of the interrupt clear on read or toggle on write, as the HLS release at hand has it (`isr`).
 
-CODESIGN_SOFT_FAULT (hang, status:N, allocation:N, dead) makes it misbehave, as the attribute `fault` does.
+CODESIGN_SOFT_ENGINE names the library that codesign/csim.py made of the bundle's sources. CODESIGN_SOFT_FAULT (hang,
+status:N, flip, allocation:N, dead) makes the device misbehave, as the attribute `fault` does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import os
 import re
 import struct
@@ -29,8 +32,6 @@ from pynq.buffer import PynqBuffer
 from pynq.interrupt import _InterruptController
 from pynq.metadata.runtime_metadata_parser import RuntimeMetadataParser
 from pynqmetadata.frontends import Metadata
-
-from codesign import csim
 
 START, DONE, IDLE, READY = 1, 2, 4, 8
 FIRST_ADDRESS, PAGE = 0x1000_0000, 4096
@@ -174,7 +175,8 @@ class Engine:
         found = re.search(r"kLanes\s*=\s*(\d+)", (sources / "config.hpp").read_text(encoding="utf-8"))
         assert found is not None
         self.lanes = int(found.group(1))
-        self.csim = csim.Engine(sources)
+        self.csim = ctypes.CDLL(os.environ["CODESIGN_SOFT_ENGINE"]).codesign_csim
+        self.csim.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
         self.registers: dict[str, int] = dict.fromkeys(self.names.values(), 0)
         self.control = 0 if device.fault == "dead" else IDLE
         self._stopped = threading.Event()
@@ -237,10 +239,13 @@ class Engine:
         if memory is None or device.fault == "hang":
             return  # as a bus that never answers
         begin = time.monotonic()
-        status = self.csim.start(memory, self.lanes, self.registers["program"])
+        status = self.csim(memory.ctypes.data, size // self.lanes, self.registers["program"])
         kind, _, number = device.fault.partition(":")
         if kind == "status":
             status = int(number)
+        elif kind == "flip":
+            header = memory[self.registers["program"] * self.lanes :][:64].view("<i4")
+            memory[header[5] * self.lanes : header[6] * self.lanes] ^= 1  # the arena, not the program
         stopped.wait(max(0.0, device.seconds - (time.monotonic() - begin)))
         if stopped.is_set():
             return
@@ -284,8 +289,6 @@ class Intc:
 
     def add_event(self, event: Any, number: int) -> None:
         """What pynq calls of a UioController: set `event` once when the line is high."""
-        import asyncio
-
         with self.device._lock:
             self.events.append((event, asyncio.get_running_loop()))
             self.update()

@@ -1,0 +1,154 @@
+"""The detector finds what the host finds by C simulation, to the last bit, and host and engine overlap."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import same
+
+from boards.detector import Detector
+from boards.faults import BoardFault
+from codesign.errors import DataError
+
+
+def check_pictures_of_any_size_give_what_the_host_finds(bundle: Path, device: Any, expected: Any) -> None:
+    with Detector(bundle) as detector:
+        for picture, wanted in zip(expected["pictures"], expected["found"], strict=True):
+            found = detector.run(picture)
+            assert len(found) > 0
+            assert same(found, wanted)
+    assert device.writes["CTRL"] == len(expected["pictures"]), "one start a frame"
+
+
+def check_the_packed_file_is_enough(packed: Path, device: Any, expected: Any) -> None:
+    with Detector(packed) as detector:
+        assert same(detector.run(expected["pictures"][0]), expected["found"][0])
+        unpacked = detector.deployed.bundle.directory
+        assert unpacked.is_dir()
+    assert not unpacked.exists()
+
+
+def check_a_stream_is_in_order_with_one_start_a_frame(bundle: Path, device: Any, expected: Any) -> None:
+    pictures = expected["pictures"] * 3
+    with Detector(bundle) as detector:
+        found = detector.run_batch(iter(pictures))
+        assert detector.run_batch([]) == []
+    assert [same(f, w) for f, w in zip(found, expected["found"] * 3, strict=True)] == [True] * len(pictures)
+    assert device.writes["CTRL"] == len(pictures)
+    assert device.downloads == 1
+
+
+def check_host_and_engine_overlap(bundle: Path, device: Any, expected: Any) -> None:
+    """The picture after is copied in, and the result before is copied out, between start and end of a frame."""
+    device.seconds = 0.05
+    pictures = expected["pictures"][:1] * 5
+    with Detector(bundle) as detector:
+        begin = len(device.log)
+        detector.run_batch(pictures)
+    working, during = False, []
+    for event, _ in device.log[begin:]:
+        if event in ("start", "end"):
+            working = event == "start"
+            during.append("|")
+        elif working:
+            during.append("in" if event == "flush" else "out")
+    frames = "".join(f"{e} " for e in during).split("| |")
+    text = " ".join(during)
+    assert text.count("|") == 2 * len(pictures)
+    spans = [span.split() for span in text.split("|")[1::2]]
+    assert len(frames) and len(spans) == len(pictures)
+    assert spans[0] == ["in"]
+    for span in spans[1:-1]:
+        assert "in" in span and "out" in span
+    assert "out" in spans[-1] and "in" not in spans[-1]
+
+
+def check_a_stream_costs_the_engine_alone(bundle: Path, device: Any, expected: Any) -> None:
+    """With a slow engine, frames follow each other at the engine's pace."""
+    device.seconds = 0.05
+    with Detector(bundle) as detector:
+        detector.run_batch(expected["pictures"][:1] * 8)
+    starts = [at for event, at in device.log if event == "start"]
+    ends = [at for event, at in device.log if event == "end"]
+    gaps = [start - end for start, end in zip(starts[1:], ends[:-1], strict=True)]
+    assert np.median(gaps) < 0.01
+
+
+def check_coroutines_take_turns(bundle: Path, device: Any, expected: Any) -> None:
+    async def all_of(detector: Detector) -> list[Any]:
+        return await asyncio.gather(*(detector.run_async(p) for p in expected["pictures"]))
+
+    with Detector(bundle) as detector:
+        for _ in range(2):  # in two event loops
+            found = asyncio.run(all_of(detector))
+            assert [same(f, w) for f, w in zip(found, expected["found"], strict=True)] == [True] * len(found)
+    assert device.writes["CTRL"] == 2 * len(expected["pictures"])
+
+
+def check_a_cancelled_coroutine_leaves_an_idle_engine(bundle: Path, device: Any, expected: Any) -> None:
+    device.seconds = 0.1
+
+    async def cancelled(detector: Detector) -> None:
+        task = asyncio.ensure_future(detector.run_async(expected["pictures"][0]))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Detector(bundle) as detector:
+        asyncio.run(cancelled(detector))
+        device.seconds = 0.0
+        assert same(detector.run(expected["pictures"][1]), expected["found"][1])
+
+
+def check_a_stream_that_is_left_early_leaves_an_idle_engine(bundle: Path, device: Any, expected: Any) -> None:
+    device.seconds = 0.02
+    with Detector(bundle) as detector:
+        stream = detector.stream(expected["pictures"] * 2)
+        assert same(next(stream), expected["found"][0])
+        with pytest.raises(BoardFault, match="is at work on other pictures"):
+            detector.run(expected["pictures"][0])
+        stream.close()
+        assert same(detector.run(expected["pictures"][1]), expected["found"][1])
+
+
+def check_what_is_no_picture_is_refused(bundle: Path, device: Any, expected: Any) -> None:
+    good, wanted = expected["pictures"][0], expected["found"][0]
+    with Detector(bundle) as detector:
+        for bad in (good.astype(np.float32), good[..., 0], np.zeros((0, 4, 3), np.uint8)):
+            with pytest.raises(DataError) as error:
+                detector.run(bad)
+            assert str(error.value) == (
+                f"picture: {bad.dtype}{list(bad.shape)}, expected uint8 (H, W, 3) RGB. Convert it first."
+            )
+        with pytest.raises(DataError):
+            detector.run_batch([good, good[..., 0]])
+        assert same(detector.run(good), wanted)
+
+
+def check_a_closed_detector_says_so(bundle: Path, device: Any, expected: Any) -> None:
+    detector = Detector(bundle)
+    detector.close()
+    detector.close()
+    with pytest.raises(BoardFault, match="detector: is closed, expected an open one. Make a new Detector."):
+        detector.run(expected["pictures"][0])
+
+
+def check_raw_maps(bundle: Path, packed: Path, device: Any) -> None:
+    with Detector(packed) as detector:
+        vectors = detector.deployed.vectors()
+        for i, codes in enumerate(vectors["images"]):
+            for name, array in detector.maps(codes).items():
+                assert np.array_equal(array, vectors[name][i])
+
+
+def check_two_detectors_can_share_a_bitstream(bundle: Path, device: Any, expected: Any) -> None:
+    with Detector(bundle) as first, Detector(bundle, download=False) as second:
+        assert same(first.run(expected["pictures"][0]), expected["found"][0])
+        assert same(second.run(expected["pictures"][0]), expected["found"][0])
+        assert same(first.run(expected["pictures"][1]), expected["found"][1])
+    assert device.downloads == 1

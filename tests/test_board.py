@@ -1,0 +1,132 @@
+"""The board side, run by the real pynq package in an environment of its own (.venv-pynq), on a device in software.
+
+`make .venv-pynq/.made` creates that environment, as `make test` does. CODESIGN_PYNQ names another Python with pynq.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codesign import csim
+from codesign.board_wheel import FILE, files, wheel
+from codesign.bundle import load
+from codesign.decode import Detections
+from codesign.deploy import pack, pictures_file
+from codesign.rungs import csim_runner
+from quant.data import Sample
+from tests.board.bundles import synthesised
+from tests.mini import CLASSES, bundle_of_mini
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "tests" / "board"
+PYTHON = Path(os.environ.get("CODESIGN_PYNQ", ROOT / ".venv-pynq" / "bin" / "python"))
+CHECKS = sorted((HERE / "on_pynq").glob("check_*.py"))
+SIZES = ((64, 96), (120, 90), (33, 200), (480, 640))
+
+needs_pynq = pytest.mark.skipif(
+    not PYTHON.is_file(),
+    reason="no pynq here: `make .venv-pynq/.made`, or point CODESIGN_PYNQ at a Python that has it",
+)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """Blobs, which the small model's random weights take for many things."""
+    random = np.random.default_rng(height)
+    coarse = random.integers(0, 256, (-(-height // 8), -(-width // 8), 3)).astype(np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+
+
+def plain(found: Detections) -> dict[str, Any]:
+    return {"boxes": found.boxes.tolist(), "labels": found.labels.tolist(), "scores": found.scores.tolist()}
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthesised bundle `mini`, the packed `mini.codesign`, and what the host finds, in `expected`."""
+    folder = tmp_path_factory.mktemp("board")
+    directory = synthesised(bundle_of_mini(folder / "mini"))
+    pictures = [picture(*size) for size in SIZES]
+    pack(directory, folder / "mini.codesign", pictures[:2])
+    runner = csim_runner(load(directory))
+    found = [runner.detect(p) for p in pictures]
+    expected = folder / "expected"
+    expected.mkdir()
+    np.savez(expected / "pictures.npz", **{f"p{i}": p for i, p in enumerate(pictures)})
+    (expected / "found.json").write_text(json.dumps([plain(f) for f in found]))
+    label(directory, pictures, found, expected)
+    return folder
+
+
+def label(directory: Path, pictures: list[np.ndarray], found: list[Detections], expected: Path) -> None:
+    """A data set whose truth is some of what is found, moved a little, and its accuracy as the host computes it."""
+    from codesign.accuracy import evaluate_detector
+
+    samples = []
+    for i, (image, seen) in enumerate(zip(pictures, found, strict=True)):
+        boxes = (seen.boxes[:9] + np.float32(1 + i)).astype(np.float32)
+        samples.append(Sample(image, boxes, seen.labels[:9], np.arange(9) == 4, i, Path(f"{i}.png")))
+    (expected / "labelled.npz").write_bytes(pictures_file(load(directory), samples, CLASSES, "made"))
+    scores = evaluate_detector(csim_runner(load(directory)).detect, CLASSES, samples, CLASSES).scores
+    figures = {"data": "made", "images": len(samples), "ap50": scores.ap50, "ap50_voc07": scores.ap50_voc07}
+    (expected / "accuracy.json").write_text(json.dumps(figures))
+
+
+def environment(place: Path, *paths: Path) -> dict[str, str]:
+    """Variables of a process that is a board: nothing of this environment but what it needs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(str(p) for p in (*paths, HERE)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "CODESIGN_SOFT_ENGINE": str(csim.build(place / "mini" / "hls", "native")),
+        "CODESIGN_TEST_BUNDLE": str(place / "mini"),
+        "CODESIGN_TEST_PACKED": str(place / "mini.codesign"),
+        "CODESIGN_TEST_EXPECTED": str(place / "expected"),
+    }
+
+
+@needs_pynq
+@pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem.removeprefix("check_"))
+def test_under_pynq(path: Path, place: Path) -> None:
+    """Every check of a file, in the environment of pynq; none is skipped there."""
+    ini = HERE / "on_pynq" / "pytest.ini"
+    command = [str(PYTHON), "-m", "pytest", "-q", "-c", str(ini), "--rootdir", str(HERE / "on_pynq")]
+    done = subprocess.run(
+        [*command, str(path)],
+        env=environment(place, ROOT),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in last and "skipped" not in last, done.stdout
+
+
+def test_the_package_for_the_board_is_complete_and_has_no_more() -> None:
+    """Every import of ours in it leads to a file of it; nothing in it needs what a board lacks."""
+    import io
+    import zipfile
+
+    names = set(files())
+    assert {"boards/driver.py", "boards/__main__.py", "codesign/decode.py", "codesign/transport.py"} <= names
+    assert not {
+        n for n in names if n.startswith(("codesign/onnx", "codesign/cli", "codesign/plan", "codesign/csim"))
+    }
+    assert wheel() == wheel()
+    archive = zipfile.ZipFile(io.BytesIO(wheel()))
+    info = FILE.removesuffix("-py3-none-any.whl") + ".dist-info"
+    listed = {line.split(",")[0] for line in archive.read(f"{info}/RECORD").decode().splitlines()}
+    assert listed == set(archive.namelist())
+    requires = [
+        line for line in archive.read(f"{info}/METADATA").decode().splitlines() if "Requires-Dist" in line
+    ]
+    assert requires == ["Requires-Dist: numpy", "Requires-Dist: pynq (>=3.0,<5)"]
