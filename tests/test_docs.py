@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -117,3 +122,79 @@ def test_commands_are_understood(page, line):
     """Parsed as the program parses them, and not run."""
     verb, *arguments = line.split()
     commands()[verb].make_context(verb, arguments)
+
+
+# --- commands that are run, and what the page says they print ----------------------------------------------------
+
+SHOWN = re.compile(r"^```bash\n(.*?)^```\n<!-- prints -->\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def shown(page: str) -> list[tuple[str, str]]:
+    """Pairs of commands and text from a page. In the text, `…` stands for what is left out."""
+    return SHOWN.findall((DOCS / page).read_text(encoding="utf-8"))
+
+
+def is_printed(text: str, printed: str) -> bool:
+    """Whether the text is in what was printed, in this order, with anything where it has `…`."""
+    parts = [re.escape(part.strip("\n")) for part in text.strip("\n").split("…")]
+    return re.search(r"(?s)" + ".*?".join(parts), printed) is not None
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with a picture, where commands of a page find what those before them made."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copy(DOCS.parent / "codesign" / "zoo" / "samples" / "scene-611.jpg", folder / "photo.jpg")
+    return folder
+
+
+def type_in(line: str, folder: Path) -> str:
+    """What a command prints, stderr too, where no vendor's tools, no board and no settings are."""
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "codesign"
+    keep = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("XILINX") and k not in ("CI", "GITHUB_ACTIONS")
+    }
+    tools = os.pathsep.join(
+        p for p in os.environ["PATH"].split(os.pathsep) if not (Path(p) / "vivado").exists()
+    )
+    settings = {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(DOCS.parent), "PATH": tools}
+    done = subprocess.run(
+        [sys.executable, "-m", "codesign.cli", *arguments],
+        cwd=folder, env={**keep, **settings}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 2), done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "commands", "text"),
+    [(page, *pair) for page in PAGES for pair in shown(page)],
+    ids=range(sum(map(len, map(shown, PAGES)))),
+)
+def test_pages_show_what_is_printed(page, commands, text, desk):
+    lines = [line for line in commands.splitlines() if line.startswith("codesign ")]
+    assert lines
+    printed = "".join(type_in(line, desk) for line in lines)
+    assert is_printed(text, printed), f"{page} shows:\n{text}\nprinted:\n{printed}"
+
+
+def test_a_page_that_shows_something_else_is_found_out():
+    assert is_printed("one …\nthree", "zero\none two\nthree\n")
+    assert not is_printed("one …\nthree", "three\none two\n")
+    assert not is_printed("29.1 frames/s", "29.2 frames/s")
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub names them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_into_pages_name_a_heading(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", text):
+        assert anchor in anchors(DOCS / (target or page)), f"{page}: {target}#{anchor}"
