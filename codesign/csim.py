@@ -40,7 +40,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-
 KINDS: Mapping[str, tuple[str, ...]] = {
     "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
     "ap": ("-O2", "-fPIC", "-shared", "-I", "exact"),
-    "cycles": ("-O2", "-fPIC", "-shared", "-I", "sim/cycles", "-I", "native"),
+    "cycles": ("-O2", "-fPIC", "-shared", "-I", "sim/cycles", "-I", "exact"),
     "sanitize": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", "native"),
 }
 # Loops over lanes shall become vector instructions; unrolled completely they do not.
@@ -220,13 +220,13 @@ def write_vectors(path: Path, frames: Sequence[Frame], size: int, lanes: int, pr
 
 def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -> Path:
     """The library (or, for sanitize, program) of a design, compiled once for each text, compiler and host."""
-    files = _texts(design)
+    files = texts(design)
     compiler = _compiler(cxx)
     flags = ["-std=c++11", *WARNINGS, *KINDS[kind]]
     gcc = "clang" not in _version(compiler)
     if kind == "native" and gcc:
         flags += GCC_NATIVE
-    if kind == "ap":
+    if kind in ("ap", "cycles"):
         flags += ["-isystem", str(ap_types())]
         if gcc:  # ap_int's own constructors read uninitialised bits
             flags += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
@@ -277,7 +277,8 @@ def ap_types() -> Path:
     )
 
 
-def _texts(design: Mapping[str, str] | Path) -> dict[str, str]:
+def texts(design: Mapping[str, str] | Path) -> dict[str, str]:
+    """Sources of a design by path, or of the directory that holds them."""
     if not isinstance(design, Path):
         return dict(design)
     paths = [p for p in sorted(design.rglob("*")) if p.suffix in (".hpp", ".h", ".cpp")]

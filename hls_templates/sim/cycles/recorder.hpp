@@ -108,7 +108,7 @@ class Recorder {
   }
   void end() {
     close();
-    open("control", region_.step);
+    open("control", region_.step + 1);  // what comes before the next step
     inside_ = false;
   }
   // After the frame.
