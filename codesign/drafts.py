@@ -6,7 +6,7 @@ A convolution and its Requant are one draft; a window (depthwise, deformable, ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,10 +65,14 @@ class Draft:
     dense: Dense | None = None
     offset: View = ()
     joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
+    absorbed: str = ""  # fused: the tensor that the window would have stored
 
 
-def drafts(graph: Graph, fuse: bool = True) -> tuple[Draft, ...]:
-    """Drafts in the order in which they run. Raises PlanError with every node the engine has no unit for."""
+def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
+    """Drafts in the order in which they run; the tensors `apart` are stored whatever `fuse` says.
+
+    Raises PlanError with every node the engine has no unit for.
+    """
     maker = _Maker(graph)
     made: list[Draft] = []
     problems: list[str] = []
@@ -82,7 +86,7 @@ def drafts(graph: Graph, fuse: bool = True) -> tuple[Draft, ...]:
             made.append(draft)
     if problems:
         raise PlanError("\n".join(problems))
-    return tuple(_fused(made, readers(graph, made))) if fuse else tuple(made)
+    return tuple(_fused(made, readers(graph, made), apart)) if fuse else tuple(made)
 
 
 def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, list[Readers]]:
@@ -102,12 +106,12 @@ def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, li
     return {name: [frozenset(r) for r in channels] for name, channels in found.items()}
 
 
-def _fused(made: list[Draft], read: Mapping[str, list[Readers]]) -> list[Draft]:
+def _fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
     by_name = {d.name: d for d in made}
     gone = set()
     for draft in made:
         everyone = frozenset().union(*read[draft.name])
-        if draft.dense is not None or len(everyone) != 1:
+        if draft.dense is not None or len(everyone) != 1 or draft.name in apart:
             continue
         reader = by_name.get(next(iter(everyone)))
         if reader is None or reader.dense is None or reader.window is not None:
@@ -120,7 +124,7 @@ def _fused(made: list[Draft], read: Mapping[str, list[Readers]]) -> list[Draft]:
         gone.add(draft.name)
         by_name[reader.name] = replace(
             reader, nodes=draft.nodes + reader.nodes, view=draft.view, shape=draft.shape,
-            window=draft.window, offset=draft.offset, joined=tuple(joined.tolist()),
+            window=draft.window, offset=draft.offset, joined=tuple(joined.tolist()), absorbed=draft.name,
         )  # fmt: skip
     return [by_name[d.name] for d in made if d.name not in gone]
 

@@ -13,7 +13,10 @@ from codesign.ops import Conv, DeformDwConv, DwConv
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
 
-WEIGHT_BYTES = 128 * 1024  # of on-chip memory for the pointwise weights, unless a config says otherwise
+# On chip, unless a config says otherwise: int4 weights of the array, and bytes of a row of the window's ring. At 16
+# lanes a row then takes 512 words, the depth of a block RAM at its widest.
+WEIGHT_BYTES = 128 * 1024
+ROW_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class Work:
     def row_words(self) -> int:
         """Words of an input row."""
         return self.draft.shape[1] * len(self.order)
+
+    @property
+    def divisible(self) -> bool:
+        """A window that stores what it makes: its words can be computed in several steps, some in each."""
+        return self.draft.dense is None and not self.packed
+
+    def most_words(self, row_words: int) -> int:
+        """Words of a pixel that a ring of such rows holds."""
+        return min(len(self.order), max(1, row_words // self.draft.shape[1]))
 
 
 def needs(
@@ -61,14 +73,13 @@ def needs(
                 need("max_offset", window.reach, where)
                 need("ring_rows", 2 * window.reach + 2, where)
             need("ring_rows", 2 * window.reach + 1 + window.stride[0], where)
-            need("row_words", layouts[w.runs[0].tensor].row_words if w.packed else w.row_words, where)
+            row = layouts[w.runs[0].tensor].row_words if w.packed else w.row_words
+            need("row_words", w.draft.shape[1] if w.divisible else row, where)
             if window.weight is not None:
-                need("window_groups", len(w.order), where)
+                need("window_groups", 1 if w.divisible else len(w.order), where)
         need("input_words", len(w.rows), where)
         need("weight_tiles", len(w.rows) * w.passes, where)
         need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
-        if w.draft.dense is None:  # the engine limits words a pixel by what it can buffer
-            need("row_words", len(w.order), where)
     return found
 
 
@@ -79,16 +90,22 @@ def grown(
     lanes: int,
     array: tuple[int, int],
 ) -> EngineConfig:
-    """A config that holds the model, with weight tiles for whole steps as far as WEIGHT_BYTES allow."""
+    """A config that holds the model, with rows and weights of whole steps as far as the BYTES above allow."""
     least = {name: value for name, (value, _) in needed.items()}
     config = EngineConfig(lanes=lanes, pixels=array[0], turns=array[1], **least)
+    windows = [w for w in work if w.draft.window is not None and not w.packed]
+    rows = max((w.row_words for w in windows), default=1)
+    rows = max(config.row_words, min(rows, ROW_BYTES // lanes))
+    groups = max((w.most_words(rows) for w in windows if w.divisible), default=1)
     sizes = [
         (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
     ]
     limit = WEIGHT_BYTES * 2 // (lanes * lanes)
     tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limit))
     words = max((min(o, tiles // i) for i, o in sizes), default=1)
-    return replace(config, weight_tiles=tiles, output_words=words)
+    return replace(
+        config, row_words=rows, window_groups=max(config.window_groups, groups), weight_tiles=tiles, output_words=words
+    )  # fmt: skip
 
 
 def check_fits(config: EngineConfig, needed: Mapping[str, tuple[int, str]]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from codesign import pack
 from codesign.drafts import Draft, Window, drafts, readers
 from codesign.errors import PlanError
-from codesign.fit import Work, check_fits, grown, needs
+from codesign.fit import ROW_BYTES, Work, check_fits, grown, needs
 from codesign.ir import Graph
 from codesign.layout import (
     Buffer,
@@ -65,10 +65,20 @@ def plan(
     lanes = lanes if config is None else config.lanes
     if lanes not in (1, 2, 4, 8, 16, 32, 64):
         raise PlanError(f"lanes: {lanes}, expected a power of two from 1 to 64. Use 16.")
-    made = drafts(graph, fuse)
-    read = readers(graph, made)
-    packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
-    layouts, work = _layouts(graph, made, read, lanes, packing)
+    apart: set[str] = set()
+    while True:
+        made = drafts(graph, fuse, apart)
+        read = readers(graph, made)
+        packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
+        layouts, work = _layouts(graph, made, read, lanes, packing)
+        longest = ROW_BYTES // lanes if config is None else config.row_words
+        most = TO_THE_END if config is None else config.window_groups
+        # A window on its own can be computed some channels at a time; one that is fused needs all of them at once.
+        fused = [w for w in work if w.draft.absorbed]
+        wide = {w.draft.absorbed for w in fused if w.row_words > longest or len(w.order) > most}
+        if not wide:
+            break
+        apart |= wide
     needed = needs(graph, work, layouts, packing, lanes)
     if config is None:
         config = grown(needed, work, layouts, lanes, array)
@@ -154,11 +164,16 @@ def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
 
 
 def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
-    """Ranges of output words, each with weights that fit on chip."""
+    """Ranges of output words, each with rows and weights that fit on chip."""
     words = len(layouts[w.draft.name].order)
-    if w.draft.dense is None:
+    if w.draft.dense is not None:
+        most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
+    elif w.draft.window is not None and w.divisible:
+        most = w.most_words(config.row_words)
+        if w.draft.window.weight is not None:
+            most = min(most, config.window_groups)
+    else:
         return [(0, words)]
-    most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
     count = ceil(words / most)
     bounds = [round(i * words / count) for i in range(count + 1)]
     return list(zip(bounds, bounds[1:], strict=False))
@@ -193,6 +208,20 @@ def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:
     return Segment(address, run.count, stride, run.up, layout.signed)
 
 
+def _loads(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> tuple[Segment, ...]:
+    """Segments that a step loads; of a window that is divided, words [a, b) of each pixel."""
+    if w.draft.dense is not None:
+        return tuple(_segment(run, layouts) for run in w.runs)
+    found, at = [], 0
+    for run in w.runs:
+        low, high = max(a, at), min(b, at + run.count)
+        if low < high:
+            part = replace(run, first=run.first + low - at, count=high - low)
+            found.append(_segment(part, layouts))
+        at += run.count
+    return tuple(found)
+
+
 def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
     """Segments that words [a, b) of each pixel go to."""
     found = []
@@ -206,22 +235,23 @@ def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
 def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int) -> Step:
     draft, lanes = w.draft, config.lanes
     window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
+    order = w.order if draft.dense is not None else w.order[a:b]
     step = Step(
-        nodes=draft.nodes, load=tuple(_segment(run, layouts) for run in w.runs),
+        nodes=draft.nodes, load=_loads(w, a, b, layouts),
         store=_stores(layouts[draft.name], a, b), height=draft.shape[0], width=draft.shape[1],
-        groups=len(w.order), out_height=draft.out_shape[0], out_width=draft.out_shape[1], packed=w.packed,
+        groups=len(order), out_height=draft.out_shape[0], out_width=draft.out_shape[1], packed=w.packed,
         window=window.kind, kernel=window.kernel[0], stride=window.stride, origin=window.origin,
         reach=window.reach,
     )  # fmt: skip
     if window.tables is not None and window.weight is not None:
         t = window.tables
-        rows = pack.requant_rows(t.bias, t.mult, t.shift, w.order)
-        blob = np.concatenate([pack.depthwise_taps(window.weight, w.order), rows])
+        rows = pack.requant_rows(t.bias, t.mult, t.shift, order)
+        blob = np.concatenate([pack.depthwise_taps(window.weight, order), rows])
         step = replace(step, window_clamp=t.clamp, window_parameters=blob)
     if draft.offset:
-        (run,), order = load_order(draft.offset, layouts, lanes)
+        (run,), place = load_order(draft.offset, layouts, lanes)
         step = replace(step, offset=replace(_segment(run, layouts), signed=False),
-                       offset_lane=int(np.flatnonzero(order[0] == 0)[0]))  # fmt: skip
+                       offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
     if draft.dense is not None:
         weight, t, columns = draft.dense.weight, draft.dense.tables, layouts[draft.name].order[a:b]
         tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), w.rows, columns, w.halves)

@@ -91,6 +91,36 @@ def test_weight_tiles_never_change_a_bit(network, tiles):
     assert_equal(Simulator(engine(config), planned.program).run(feeds), wanted)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "pixels", "turns"),
+    [(16, 1, 1), (16, 3, 16), (16, 8, 2), (8, 7, 1), (4, 1, 4), (2, 16, 1), (1, 4, 1)],
+)
+def test_the_shape_of_the_array_never_changes_a_bit(network, lanes, pixels, turns):
+    graph, feeds, wanted = network
+    config = replace(generic(lanes), pixels=pixels, turns=turns)
+    assert_equal(simulate(graph, feeds, lanes, config=config), wanted)
+
+
+@pytest.mark.parametrize(("lanes", "words"), [(16, 1), (4, 70), (2, 1)])
+def test_short_rows_of_the_ring_never_change_a_bit(network, lanes, words):
+    """Windows that no longer fit with all their channels are computed some channels at a time."""
+    graph, feeds, wanted = network
+    long = plan(graph, config=generic(lanes)).program
+    gathered = [
+        -(-s.width >> generic(lanes).pack_log2) if s.packed else s.width * s.groups
+        for s in long.steps
+        if s.window == "gather"
+    ]
+    words = max(words, *gathered)  # these windows cannot be divided
+    config = replace(generic(lanes), row_words=words, window_groups=1)
+    planned = plan(graph, config=config)
+    windows = [s for s in planned.program.steps if s.window not in ("pass", "gather")]
+    assert len(planned.program.steps) > len(long.steps)
+    assert max(s.width * s.groups for s in windows) <= words
+    assert {s.groups for s in windows if s.window != "max-pool"} == {1}
+    assert_equal(Simulator(engine(config), planned.program).run(feeds), wanted)
+
+
 def test_program_at_another_address(network):
     graph, feeds, wanted = network
     planned = plan(graph, config=generic(8), base=1000)
@@ -147,16 +177,27 @@ def random_graph(seed: int, size: int) -> Graph:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from(LANES), st.booleans(), st.booleans())
-def test_random_graphs(seed, size, lanes, fuse, exact):
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 9),
+    st.sampled_from(LANES),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_random_graphs(seed, size, lanes, fuse, exact, narrow):
     graph = random_graph(seed, size)
     kind = "ap" if exact and lanes in (1, 4, 16) else "native"
     if len(set(graph.outputs)) < len(graph.outputs):
         return
     feeds = random_feeds(graph, batch=2)
     wanted = evaluate(graph, feeds, reference=True)
-    got = simulate(graph, feeds, lanes, kind, config=generic(lanes), fuse=fuse)
-    assert_equal(got, wanted)
+    config = generic(lanes)
+    planned = plan(
+        graph, config=replace(config, row_words=16, window_groups=2) if narrow else config, fuse=fuse
+    )
+    # The program of a smaller engine runs on any larger one.
+    assert_equal(Simulator(engine(config, kind), planned.program).run(feeds), wanted)
 
 
 @pytest.mark.slow

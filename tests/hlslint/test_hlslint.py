@@ -270,9 +270,9 @@ def test_emitted_designs_have_no_finding(config, dialect):
 REAL = {
     "window.hpp": [
         ("CODESIGN_IN_BRAM(ring.bank)", "CODESIGN_IN_BRAM(ring.banks)", "pragma-variable"),
-        ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=3", "pragma-value"),
+        ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=5", "pragma-value"),
         ("DEPENDENCE variable=ring.bank inter false", "DEPENDENCE variable=ring.bank inter no", "pragma-option"),
-        ("for (int tap = 0; tap < 9; ++tap)", "for (int tap = 0; tap < groups; ++tap)", "loop-bound"),
+        ("for (int tap = 0; tap < 9; ++tap)", "for (int tap = 0; tap < low; ++tap)", "loop-bound"),
         ("sum[lane] += ", "depthwise<C>(taps, weights, row, 0, 1); sum[lane] += ", "recursion"),
     ],
     "engine.hpp": [
