@@ -59,7 +59,7 @@ def _install(given: argparse.Namespace) -> tuple[Any, int]:
     if notebooks and Path(notebooks).is_dir():
         copied = Path(notebooks) / "codesign" / "deploy.ipynb"
         copied.parent.mkdir(exist_ok=True)
-        shutil.copyfile(HOME.parent / "notebooks" / "deploy.ipynb", copied)
+        shutil.copyfile(Path(__file__).resolve().parent / "notebooks" / "deploy.ipynb", copied)
     return {
         "name": name,
         "directory": str(HOME / name),

@@ -50,7 +50,7 @@ class Times:
 class Detector:
     """A network on the accelerator. Holds two memories, so that one is filled while the engine computes on the other.
 
-    where: the name of an installed bundle, an unpacked one, or a packed one, which is unpacked for the time being.
+    where: the name of an installed bundle, else a directory, else a packed bundle, unpacked for the time being.
     timeout: seconds a frame may take before EngineTimeout.
     download: load the bitstream; False where it is there already, from the same bundle.
     Raises BundleError, WrongBitstream, OutOfMemory, NotADetector.
@@ -178,10 +178,10 @@ class Detector:
         self.close()
 
     def _directory(self, where: Path) -> Path:
+        if where.name == str(where) and (HOME / where).is_dir():
+            return HOME / where
         if where.is_dir():
             return where
-        if not where.exists() and where.name == str(where) and (HOME / where).is_dir():
-            return HOME / where
         self._temporary = Path(tempfile.mkdtemp(prefix="codesign-"))
         unpack(where, self._temporary / "bundle")
         return self._temporary / "bundle"

@@ -38,9 +38,11 @@ ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
     "codesign/roofline.py": COMPILER | {"matplotlib"},
+    "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},
     "boards/": {"boards", "numpy", "pynq"} | ON_BOARD_MODULES,
+    "boards/show.py": {"codesign.decode", "codesign.draw", "codesign.images", "PIL"},  # for notebooks
     "hls_templates/": set(),
     "quant/__init__.py": {"quant", "numpy", "PIL"},
     "quant/data/": {"quant.data", "numpy", "PIL", "skimage", "sklearn"} | DETECTION,

@@ -11,13 +11,18 @@ nbclient = pytest.importorskip("nbclient", reason="the notebook client of the te
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ELSEWHERE = ("deploy",)  # runs on a board: tests/test_board.py runs it under pynq
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     # The notebook that exports compares the file with torch in onnxruntime.
-    [pytest.param(p, id=p.stem, marks=needs_deform_conv if p.stem == "quantize" else ()) for p in NOTEBOOKS],
+    [
+        pytest.param(p, id=p.stem, marks=needs_deform_conv if p.stem == "quantize" else ())
+        for p in NOTEBOOKS
+        if p.stem not in ELSEWHERE
+    ],
 )
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)

@@ -1,11 +1,13 @@
 """Bundles that `codesign deploy` installed on this board, a directory each: NAME/design.bit and what goes with it.
 
-PYNQ finds them by the entry point pynq.overlays: Overlay("NAME/design.bit") needs no path.
+PYNQ finds them by the entry point pynq.overlays: Overlay("NAME/design.bit") needs no path. CODESIGN_OVERLAYS names
+another directory, which only our own driver knows.
 """
 
+import os
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parent
+HOME = Path(os.environ.get("CODESIGN_OVERLAYS") or Path(__file__).resolve().parent)
 
 
 def installed() -> tuple[str, ...]:

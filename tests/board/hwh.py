@@ -107,9 +107,12 @@ def _clocks(family: str, mhz: int) -> dict[str, str]:
         divisors = (round(source / mhz), 1)
         if family == "zynq7000":
             found[f"PCW_FPGA_FCLK{i}_ENABLE"] = str(int(i == 0))
+            found[f"PCW_FCLK{i}_PERIPHERAL_CLKSRC"] = "IO PLL"
             found |= {f"PCW_FCLK{i}_PERIPHERAL_DIVISOR{d}": str(v) for d, v in enumerate(divisors)}
         else:
             found[f"PSU__FPGA_PL{i}_ENABLE"] = str(int(i == 0))
+            found[f"PSU__CRL_APB__PL{i}_REF_CTRL__SRCSEL"] = "IOPLL"
+            found[f"PSU__CRL_APB__PL{i}_REF_CTRL__ACT_FREQMHZ"] = f"{source / divisors[0]:.6f}"
             found |= {f"PSU__CRL_APB__PL{i}_REF_CTRL__DIVISOR{d}": str(v) for d, v in enumerate(divisors)}
     return found
 

@@ -219,8 +219,8 @@ def check_a_handoff_without_the_engine(bundle: Path, device: Any) -> None:
     with pytest.raises(WrongBitstream) as error:
         Detector(bundle, download=False)
     assert str(error.value) == (
-        f"{bundle.resolve() / 'design.bit'}: the design holds axi_intc_0, codesign_engine_0, zynq_ultra_ps_e_0, expected "
-        "one xilinx.com:hls:codesign_engine. Deploy the .hwh that was made with the bitstream."
+        f"{bundle.resolve() / 'design.bit'}: the design holds axi_intc_0, codesign_engine_0, zynq_ultra_ps_e_0, "
+        "expected one xilinx.com:hls:codesign_engine. Deploy the .hwh that was made with the bitstream."
     )
 
 
