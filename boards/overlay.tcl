@@ -92,5 +92,4 @@ proc build_block_design {} {
   add_files -norecurse [make_wrapper -files $design -top]
   set_property top overlay_wrapper [current_fileset]
   update_compile_order -fileset sources_1
-  close_project
 }

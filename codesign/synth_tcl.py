@@ -78,24 +78,23 @@ def scripts(job: Job) -> dict[str, str]:
 
 def _script(job: Job, name: str, body: list[str]) -> str:
     """A body as a procedure, whose failure ends the tool with status 1 and the reason as the last ERROR line."""
-    close = "close_project" if name not in VIVADO_STEPS else "catch {close_project}"
     lines = [
         f"# {name}.tcl -- written by codesign for {_tool_of(job, name)}, {job.board.name}. Do not edit.",
         "proc step {} {",
         *("  " + line for line in body),
         "}",
-        *_guard(name, close),
+        *_guard(name),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _guard(name: str, close: str) -> list[str]:
+def _guard(name: str) -> list[str]:
     return [
         "if {[catch {step} message]} {",
         f'  puts "ERROR: \\[codesign {name}\\] $message"',
         "  exit 1",
         "}",
-        close,
+        "close_project",
         "exit 0",
     ]
 
@@ -213,11 +212,17 @@ def _open() -> list[str]:
 
 
 def _run(job: Job, run: str, options: str) -> list[str]:
+    """A run from its beginning. What it says of its failure is in a log of its own: those lines are repeated."""
     return [
         f"reset_run {run}",
         f"launch_runs {run} -jobs {job.jobs}{options}",
         f"wait_on_run {run}",
         f'if {{[get_property PROGRESS [get_runs {run}]] != "100%"}} {{',
+        f"  foreach log [glob -nocomplain {OVERLAY}/{OVERLAY}.runs/*/runme.log] {{",
+        "    set file [open $log]",
+        "    foreach line [split [read $file] \\n] { if {[string match ERROR* $line]} { puts $line } }",
+        "    close $file",
+        "  }",
         f"  error \"{run} ended as '[get_property STATUS [get_runs {run}]]'\"",
         "}",
     ]
