@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from codesign.contract import Verdict
     from codesign.report import Figures, Report
 
-WHOLE = ("cycles a frame", "DRAM bytes a frame")
+WHOLE = ("engine, cycles", "DRAM, bytes")
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@
     found.modules["window_Config_s"].loops
 
 Figures are the synthesizer's own: cells and clock before place and route, initiation intervals as scheduled.
-All files that cannot be read are named in one ReportError.
+Files that cannot be read are named together in one ReportError.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from codesign.reports import Cells, ReportError, text_of
 
 TOP = "csynth.xml"
 WHAT = "a report of csynth_design"
+SHOWN = 6  # files that an error names
 # What a loop's element holds beside the loops in it.
 FACTS = frozenset((
     *("Name", "Slack", "TripCount", "Latency", "AbsoluteTimeLatency", "IterationLatency", "InstanceList"),
@@ -85,7 +86,7 @@ class _Fault(Exception):
 
 
 def csynth(folder: Path) -> Csynth:
-    """All modules of a synthesis. Raises ReportError naming every file that is not what it should be."""
+    """All modules of a synthesis. Raises ReportError naming the files that are not what they should be."""
     faults: list[str] = []
     found: Csynth | None = None
     modules: dict[str, Module] = {}
@@ -110,6 +111,8 @@ def csynth(folder: Path) -> Csynth:
         except _Fault as fault:
             faults.append(f"{path.name} {fault}")
     if found is None or faults:
+        if len(faults) > SHOWN:
+            faults[SHOWN:] = [f"and {len(faults) - SHOWN} more"]
         raise ReportError(f"{folder}: {'; '.join(faults)}. Expected reports of one run of csynth_design; these were "
                           "cut short or written by another tool or version. Run `codesign synth` again.")  # fmt: skip
     return found

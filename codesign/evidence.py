@@ -40,15 +40,24 @@ def bench_of(directory: Path) -> dict[str, Any] | None:
     bench = _json(path, BENCH_FORMAT)
     if bench is None:
         return None
-    latency = bench.get("latency_ms")
     faults = []
     if bench.get("source") not in ("board", SOFTWARE):
         faults.append(f"source is {bench.get('source')!r}, expected 'board' or {SOFTWARE!r}")
-    if not isinstance(latency, dict) or not all(isinstance(v, (int, float)) for v in latency.values()):
-        faults.append("latency_ms is no table of numbers")
+    for key, needed in (("latency_ms", True), ("engine_ms", False), ("bit_exact", False)):
+        if not _numbers(bench.get(key, None if needed else {})):
+            faults.append(f"{key} is no table of numbers")
+    rails = bench.get("power_w") or {}
+    if not isinstance(rails, dict) or not all(
+        _numbers(r) and {"busy", "idle"} <= r.keys() for r in rails.values()
+    ):
+        faults.append("power_w is no table of busy and idle by rail")
     if faults:
         raise ReportError(f"{path}: {'; '.join(faults)}. Run `codesign bench` again.")
     return bench
+
+
+def _numbers(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, (int, float)) for value in found.values())
 
 
 def _json(path: Path, form: str) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from codesign.board import Board, bundle_board
 from codesign.bundle import MANIFEST, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
-from codesign.estimate import estimate
+from codesign.estimate import Estimate, estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
 from codesign.reports import (
     Cells,
@@ -126,8 +126,7 @@ def report(directory: Path) -> Report:
         directory=directory,
         board=board,
         tool=None if synthesis is None else synthesis.tool,
-        speed=_speed(cost.cycles, cost.read_bytes + cost.written_bytes, board, synthesis, simulated, times, watts,
-                     bench),
+        speed=_speed(cost, board, synthesis, simulated, times, watts, bench),
         size=_size(parts.estimated(resources(bundle.config), promised),
                    None if synthesis is None else parts.synthesized(synthesis, promised),
                    None if placed is None else _routed(placed, promised, folder)),
@@ -188,10 +187,18 @@ def _remarks(
         notes.append(f"Power after routing is Vivado's estimate, confidence {watts.confidence}.")
     if bench is None:
         notes.append("Nothing measured: run `codesign bench` with a board.")
-    elif bench["source"] == SOFTWARE:
+        return notes, failures
+    if bench["source"] == SOFTWARE:
         notes.append(
-            "The last column comes from the software device: it shows that the driver works, not how fast."
+            "The last column comes from the software device: the driver works; how fast is not known."
         )
+    rail = _rail(bench)
+    if rail is not None:
+        notes.append(f"Power of the board: rail {rail[0]}, {rail[1]:.2f} W busy, {rail[2]:.2f} W idle.")
+    exact = bench.get("bit_exact", {})
+    if exact.get("differences"):
+        differ = f"{exact['differences']} values differ from C simulation in {exact['vectors']} frames"
+        failures.append(f"Bench: {differ}, expected none")
     return notes, failures
 
 
@@ -215,8 +222,7 @@ def _routed(placed: Instance, promised: Contract, folder: Path) -> dict[str, Cel
 
 
 def _speed(
-    cycles: int,
-    traffic: int,
+    cost: Estimate,
     board: Board,
     synthesis: Csynth | None,
     simulated: Cosim | None,
@@ -224,49 +230,47 @@ def _speed(
     watts: Power | None,
     bench: Mapping[str, Any] | None,
 ) -> dict[str, Figures]:
-    """Quantities a frame, by source."""
-    hertz = board.clock_mhz * 1e6
-    latency = bench["latency_ms"] if bench is not None else {}
-    reached = None if times is None else 1e3 / (_period(times, board) - times.wns)
-    simulated_cycles = None if simulated is None else simulated.maximum
-    drawn = None if bench is None else _watts(bench.get("power_w"))
+    """Quantities a frame, by source. A bench's DRAM traffic is shown only if it was measured, not counted."""
+    said: Mapping[str, Any] = {} if bench is None else bench
+    cycles = None if simulated is None else simulated.maximum
+    rail = _rail(said)
     return {
-        "clock asked for, MHz": _figures(estimated=float(board.clock_mhz)),
+        "clock asked for, MHz": _figures(estimated=board.clock_mhz),
         "clock reached, MHz": _figures(
             synthesized=None if synthesis is None else 1e3 / synthesis.estimated_ns,
-            **{"post-route": reached},
+            **{"post-route": None if times is None else 1e3 / (_period(times, board) - times.wns)},
         ),
-        "cycles a frame": _figures(estimated=cycles, simulated=simulated_cycles),
-        "milliseconds a frame": _figures(
-            estimated=cycles / hertz * 1e3,
-            simulated=None if simulated_cycles is None else simulated_cycles / hertz * 1e3,
-            measured=latency.get("median"),
+        "engine, cycles": _figures(estimated=cost.cycles, simulated=cycles),
+        "engine, ms": _figures(
+            estimated=cost.seconds * 1e3,
+            simulated=None if cycles is None else cycles / cost.clock_hz * 1e3,
+            measured=said.get("engine_ms", {}).get("median"),
         ),
+        "picture to boxes, ms": _figures(measured=said.get("latency_ms", {}).get("median")),
         "frames/s": _figures(
-            estimated=hertz / cycles,
-            simulated=None if not simulated_cycles else hertz / simulated_cycles,
-            measured=None if bench is None else bench.get("frames_per_s"),
+            estimated=1 / cost.seconds,
+            simulated=None if not cycles else cost.clock_hz / cycles,
+            measured=said.get("frames_per_s"),
         ),
-        "DRAM bytes a frame": _figures(
-            estimated=traffic, measured=None if bench is None else bench.get("dram_bytes_per_frame")
+        "DRAM, bytes": _figures(
+            estimated=cost.read_bytes + cost.written_bytes,
+            measured=said.get("dram_bytes_per_frame") if said.get("dram_kind") == "measured" else None,
         ),
-        "power, W": _figures(**{"post-route": None if watts is None else watts.total}, measured=drawn),
+        "power, W": _figures(
+            measured=None if rail is None else rail[1],
+            **{"post-route": None if watts is None else watts.total},
+        ),
     }
+
+
+def _rail(bench: Mapping[str, Any]) -> tuple[str, float, float] | None:
+    """Name, W while busy, and W while idle, of the rail with most power: it is or feeds the others."""
+    rails = bench.get("power_w") or {}
+    return max(((name, r["busy"], r["idle"]) for name, r in rails.items()), key=lambda r: r[1], default=None)
 
 
 def _figures(**known: float | None) -> Figures:
     return {source: known.get(source) for source in SOURCES}
-
-
-def _watts(power_w: Any) -> float | None:
-    """The mean of a board's rails together, where the bench gives one."""
-    if isinstance(power_w, (int, float)):
-        return float(power_w)
-    if isinstance(power_w, Mapping):
-        for key in ("total", "mean", "median"):
-            if isinstance(power_w.get(key), (int, float)):
-                return float(power_w[key])
-    return None
 
 
 def _size(
