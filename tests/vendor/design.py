@@ -8,6 +8,7 @@ plausible counts from config.hpp and say nothing about any real tool.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -63,10 +64,9 @@ def read(folder: Path, top: str = "codesign_engine", inline: Sequence[str] = ())
 
     Functions that keep no loop are part of their callers, as small ones are in synthesis.
     """
-    texts = [
-        (p.as_posix(), p.read_bytes()) for p in sorted(folder.rglob("*")) if p.suffix in (".hpp", ".cpp")
-    ]
-    found = deepcopy(_functions(folder, tuple(texts), top))
+    names = (p for p in sorted(folder.rglob("*")) if p.suffix in (".hpp", ".h", ".cpp"))
+    texts = tuple((p.relative_to(folder).as_posix(), p.read_bytes()) for p in names)
+    found = deepcopy(_functions(texts, top))
     own, calls = {f.rtl: f.loops for f in found}, {f.rtl: f.calls for f in found}
     constants = _constants(folder)
     kept = {top}
@@ -95,9 +95,17 @@ class Function:
 
 
 @lru_cache(maxsize=8)
-def _functions(folder: Path, texts: tuple[tuple[str, bytes], ...], top: str) -> list[Function]:
-    """`texts` are what is read, so that a change of them is a new design."""
-    unit = Unit(folder.resolve(), "vivado", top)
+def _functions(texts: tuple[tuple[str, bytes], ...], top: str) -> list[Function]:
+    """Of sources by path. Parsing takes most of the time that a report takes."""
+    with tempfile.TemporaryDirectory() as work:
+        for name, text in texts:
+            path = Path(work).resolve() / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+        return _instantiated(Unit(Path(work).resolve(), "vivado", top), top)
+
+
+def _instantiated(unit: Unit, top: str) -> list[Function]:
     for error in unit.errors():
         raise SystemExit(f"ERROR: [HLS 207-3777] {error}")
     scopes = {Unit.key(s.function): s for s in unit.scopes if s.kind == "function"}
