@@ -167,7 +167,7 @@ def _design(job: Job) -> str:
             *lines,
             *shared,
             "proc step {} { build_block_design }",
-            *_guard("design", "catch {close_project}"),
+            *_guard("design"),
             "",
         ]
     )

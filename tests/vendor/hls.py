@@ -265,44 +265,25 @@ class Hls:
     # --- the test bench ---
 
     def _binary(self, depth: int | None) -> Path:
-        """The test bench, compiled as the tool does: its own hls_stream.h and ap_int.h."""
-        from codesign.csim import ap_types, cache
-
+        """The test bench, compiled as the tool does: with its own hls_stream.h and ap_int.h."""
         if not self.state["tb"]:
             raise Refused("[SIM 211-200] There is no test bench, use add_files -tb.")
-        (source, flags), (bench, bench_flags) = self.state["files"][0], self.state["tb"][0]
-        common = ["-isystem", str(ap_types()), "-w", "-O1"]
-        texts = [
-            p.read_text()
-            for p in sorted(Path(source).parent.rglob("*"))
-            if p.suffix in (".hpp", ".cpp", ".h")
+        objects = [
+            _object(Path(path), flags) for path, flags in (self.state["files"][0], self.state["tb"][0])
         ]
-        key = hashlib.sha256("\0".join([*texts, *map(str, (depth, flags, bench_flags, common))]).encode())
-        made = cache() / f"standin-{key.hexdigest()[:32]}"
-        if made.exists():
-            return made
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as work:
-            parts = [
-                (source, flags, ["-Dcodesign_engine=codesign_engine_rtl"] if depth else []),
-                (bench, bench_flags, []),
-            ]
-            if depth:
-                wrapper = Path(work) / "wrapper.cpp"
-                wrapper.write_text(WRAPPER.replace("DEPTH", str(depth)))
-                parts.append((str(wrapper), flags, []))
-            objects = []
-            for i, (path, its, more) in enumerate(parts):
-                objects.append(f"{work}/{i}.o")
-                command = ["g++", "-c", *its, *more, *common, path, "-o", objects[-1]]
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    raise Refused(
-                        f"[SIM 211-100] 'csim_design' failed: compilation error(s).\n{done.stderr[-2000:]}"
-                    )
-            subprocess.run(["g++", *objects, "-o", f"{work}/made"], check=True)
-            os.replace(f"{work}/made", made)
-        return made
+        target = objects[0].with_name(f"{objects[0].stem}-{objects[1].stem[:8]}-{depth or 'whole'}")
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=target.parent) as work:
+                command = ["g++", *map(str, objects), "-o", f"{work}/made"]
+                if depth is not None:
+                    symbol = _symbol(objects[0], self.state["top"])
+                    wrapper = Path(work) / "wrapper.cpp"
+                    word = _interface(Path(self.state["files"][0][0]))[2] // 8
+                    wrapper.write_text(WRAPPER.replace("SYMBOL", symbol).replace("SIZE", str(depth * word)))
+                    command += [str(wrapper), f"-Wl,--wrap={symbol}"]
+                subprocess.run(command, check=True)
+                os.replace(f"{work}/made", target)
+        return target
 
     def _run(self, binary: Path, options: dict[str, str], folder: Path) -> None:
         arguments = shlex.split(options.get("argv", ""))
@@ -316,23 +297,57 @@ class Hls:
 
 WRAPPER = """\
 // Stands for RTL in co-simulation: every port works on a copy of its own.
+#include <cstring>
 #include <vector>
 
-#include "top.hpp"
+typedef std::vector<unsigned char> Copy;
+extern "C" int __real_SYMBOL(const void *, const void *, const void *, void *, int, int);
 
-typedef codesign::Types<Config>::Word Word;
-int codesign_engine_rtl(const Word *, const Word *, const Word *, Word *, int, int);
-
-int codesign_engine(const Word *features, const Word *offsets, const Word *program_port, Word *results, int program,
-                    int memory_words) {
-  const std::vector<Word> a(features, features + DEPTH), b(offsets, offsets + DEPTH);
-  const std::vector<Word> c(program_port, program_port + DEPTH);
-  std::vector<Word> d(DEPTH);
-  const int status = codesign_engine_rtl(&a[0], &b[0], &c[0], &d[0], program, memory_words);
-  for (int i = 0; i < DEPTH; ++i) results[i] = d[i];
+extern "C" int __wrap_SYMBOL(const void *features, const void *offsets, const void *program_port, void *results,
+                             int program, int memory_words) {
+  const unsigned char *in[3] = {static_cast<const unsigned char *>(features),
+                                static_cast<const unsigned char *>(offsets),
+                                static_cast<const unsigned char *>(program_port)};
+  const Copy a(in[0], in[0] + SIZE), b(in[1], in[1] + SIZE), c(in[2], in[2] + SIZE);
+  Copy d(SIZE);
+  const int status = __real_SYMBOL(&a[0], &b[0], &c[0], &d[0], program, memory_words);
+  std::memcpy(results, &d[0], SIZE);
   return status;
 }
 """
+
+
+def _object(path: Path, flags: list[str]) -> Path:
+    """A source compiled with the vendor's headers, once for each text."""
+    from codesign.csim import ap_types, cache
+
+    texts = [p.read_text() for p in sorted(path.parent.rglob("*")) if p.suffix in (".hpp", ".cpp", ".h")]
+    included = [flag for flag in flags if flag.startswith("-I")]
+    others = ["-std=c++11" if flag == "-std=c++0x" else flag for flag in flags if flag not in included]
+    common = [*others, "-isystem", str(ap_types()), "-w", "-O0"]
+    names = [Path(flag[2:]).name for flag in included]
+    key = hashlib.sha256("\0".join([*texts, path.name, *names, *common]).encode()).hexdigest()[:32]
+    made = cache() / f"standin-{key}.o"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent) as work:
+            command = ["g++", "-c", *included, *common, str(path), "-o", f"{work}/made.o"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise Refused(
+                    f"[SIM 211-100] 'csim_design' failed: compilation error(s).\n{done.stderr[-2000:]}"
+                )
+            os.replace(f"{work}/made.o", made)
+    return made
+
+
+def _symbol(path: Path, top: str) -> str:
+    names = subprocess.run(
+        ["nm", "--defined-only", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.findall(rf"\bT (_Z{len(top)}{top}\w+)", names)
+    assert len(found) == 1, found
+    return str(found[0])
 
 
 def _depth(source: Path) -> int:
