@@ -26,6 +26,7 @@ VERBS = (
     "build",
     "estimate",
     "synth",
+    "report",
     "csim",
     "verify",
     "detect",
