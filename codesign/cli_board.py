@@ -273,11 +273,13 @@ def _exactness(found: dict[str, Any], source: str) -> str:
 
 
 def _show(result: dict[str, Any]) -> None:
-    measured = "measured" if result["source"] == "board" else f"on a {result['source']}, not measured"
+    measured = "measured" if result["source"] == "board" else "not measured"
     rows = [(name.removesuffix("_ms"), *(figure(result[name][k], ".2f") for k in ("min", "median", "p95", "max")))
             for name in ("latency_ms", "engine_ms")]  # fmt: skip
     head = ("ms", "min", "median", "p95", "max")
     table(f"{result['bundle']} on {result['board']}, {result['frames']} frames, {measured}", head, rows)
+    if result["source"] != "board":
+        out.print(f"[yellow]These figures are of a {result['source']}: they say nothing about a board.[/]")
     out.print(
         f"[bold]{result['frames_per_s']:.1f} frames/s[/]; host share of the latency {result['host_share']:.0%}"
     )

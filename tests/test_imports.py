@@ -41,7 +41,7 @@ ALLOWED = {
     "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},
-    "boards/": {"boards", "numpy", "pynq"} | ON_BOARD_MODULES,
+    "boards/": {"boards", "numpy", "pynq", "codesign.__version__"} | ON_BOARD_MODULES,
     "boards/show.py": {"codesign.decode", "codesign.draw", "codesign.images", "PIL"},  # for notebooks
     "hls_templates/": set(),
     "quant/__init__.py": {"quant", "numpy", "PIL"},
