@@ -48,9 +48,7 @@ def estimate(
         write_beside(picture, drawn(cost, facts))
     if as_json:
         used = {what: {"needs": need, "has": have} for what, need, have in budget(parts, facts)}
-        units = {
-            u.name: {"DSP": u.dsps, "BRAM18": u.bram18, "LUT as memory": u.memory_luts} for u in parts.units
-        }
+        units = {u.name: {"DSP": u.dsps, "BRAM18": u.bram18, "LUT": u.luts} for u in parts.units}
         size = {
             "kind": KIND,
             "budget": used,
@@ -81,12 +79,12 @@ def estimate(
             f"Time by what limits it: {shares}."
         )
         units_of = [
-            (u.name, str(u.dsps or ""), f"{u.bram18 / 2:g}" if u.bram18 else "", str(u.memory_luts or ""))
+            (u.name, str(u.dsps or ""), f"{u.bram18 / 2:g}" if u.bram18 else "", str(u.luts or ""))
             for u in parts.units
         ]
         dsps, blocks, _, luts = (f"{need} of {have}" for _, need, have in budget(parts, facts))
         units_of.append(("[bold]all[/]", dsps, blocks, luts))
-        table(f"Size, {KIND}", ("unit", "DSP", "BRAM36", "LUT as memory"), units_of)
+        table(f"Size, {KIND}", ("unit", "DSP", "BRAM36", "LUT"), units_of)
         note(f"Assumed: {ASSUMPTIONS}. Not counted: {NOT_COUNTED}.")
         if picture is not None:
             out.print(f"Roofline: {escape(str(picture))}")

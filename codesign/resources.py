@@ -1,26 +1,24 @@
-"""DSP, block RAM and memory LUTs of an engine, counted from its structure. All of it *estimated*.
+"""DSP, block RAM and LUTs of an engine, counted from its structure. All of it *estimated*.
 
-DSP: one for each multiplier of weights and activations; two for each multiplier of a requantizer, whose 33-bit
-factor is wider than one takes. Block RAM: every memory of more than LUTRAM_DEPTH words in blocks of 18 Kbit at their
-widest form that fits; shallower ones in LUTs, four for three bits of 64 words (RAM64M, UG474). Not counted: LUT and
-FF of logic, address arithmetic (LUT and a few DSP), FIFOs of two words, control, and the block design around it.
+DSP: one for two weights of the array and one pixel; nothing else is given one (CODESIGN_IN_LUTS). LUT: a multiplier
+of a x b bits takes a*b, an upper bound (one LUT and its carry for each bit of each partial product); a choice among n
+takes n/4 for each bit (a LUT and its wide multiplexers choose among four, UG474); shallow memories four for three bits
+of 64 words (RAM64M, UG474). Block RAM: every memory of more than LUTRAM_DEPTH words in blocks of 18 Kbit at their
+widest form that fits; all have one port to read and one to write. Not counted: FF, LUTs of adders, addresses and
+control, FIFOs of a few words, and the block design around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from codesign.board import Board, board_names, load_board
 from codesign.program import EngineConfig
 
-NOT_COUNTED = (
-    "LUT and FF of logic, address arithmetic, FIFOs of two words, control, the block design around it"
-)
-WEIGHTS_PER_DSP = 1  # multiply() of pointwise.hpp gives each weight its own multiplier
-REQUANT_DSPS = 2  # a lane: 33-bit sum x 8-bit multiplier
-RING_COPIES = 2  # of each row: two ports each, three columns read
+NOT_COUNTED = "FF, LUTs of adders, addresses and control, FIFOs of a few words, the block design around it"
+WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
+RING_COPIES = 3  # of each row: one for each column of taps
 LUTRAM_DEPTH = 64  # words of a LUT used as memory
 PORT_WORDS = 256  # buffered by one m_axi port: 16 bursts of 16 words, the vendor's defaults
 PORTS = 4
@@ -36,6 +34,11 @@ class Unit:
     bram18: int = 0
     uram: int = 0
     memory_luts: int = 0
+    logic_luts: int = 0  # of multipliers and choices
+
+    @property
+    def luts(self) -> int:
+        return self.memory_luts + self.logic_luts
 
 
 @dataclass(frozen=True)
@@ -57,34 +60,44 @@ class Resources:
         return sum(u.uram for u in self.units)
 
     @property
-    def memory_luts(self) -> int:
-        """LUTs used as memory; those of logic are not counted."""
-        return sum(u.memory_luts for u in self.units)
+    def luts(self) -> int:
+        """Of multipliers, choices and shallow memories; others are not counted."""
+        return sum(u.luts for u in self.units)
 
 
-def memory(name: str, words: int, bits: int, copies: int = 1, *, two_readers: bool = False) -> Unit:
-    """A memory of words x bits, `copies` times; with two readers a block gives at most 18 bits a port."""
-    if words <= LUTRAM_DEPTH and not two_readers:
+def memory(name: str, words: int, bits: int, copies: int = 1) -> Unit:
+    """A memory of words x bits, `copies` times, with one port to read and one to write."""
+    if words <= LUTRAM_DEPTH:
         return Unit(name, memory_luts=copies * ceil(4 * bits / 3))
-    forms = FORMS[1:] if two_readers else FORMS
-    return Unit(name, bram18=copies * min(ceil(words / w) * ceil(bits / b) for w, b in forms))
+    return Unit(name, bram18=copies * min(ceil(words / w) * ceil(bits / b) for w, b in FORMS))
+
+
+def multiplier_luts(a: int, b: int) -> int:
+    """Of one multiplier of a x b bits without a DSP."""
+    return a * b
 
 
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of."""
     n = config.lanes
     row = (32 + 8 + 8) * n  # of a requantization table
-    ring = memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows, two_readers=True)
+    outputs = n // config.turns
+    ring = memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows)
+    chosen = 9 * ceil(config.ring_rows / 4) * 9 * n  # nine taps, each from any row of the ring
+    chunk = max(512, config.row_words + config.input_words, config.output_words)
     return Resources((
-        Unit("pointwise array", dsps=ceil(n * n / WEIGHTS_PER_DSP)),
-        Unit("window taps", dsps=9 * n),
-        Unit("requantizers", dsps=2 * REQUANT_DSPS * n),
+        Unit("pointwise array", dsps=config.pixels * n * ceil(outputs / WEIGHTS_PER_DSP)),
+        Unit("window taps", logic_luts=9 * n * multiplier_luts(9, 8) + chosen),
+        Unit("requantizers", logic_luts=2 * n * multiplier_luts(33, 8)),
         ring,
         memory("pointwise weights", config.weight_tiles, 5 * n * n),
         memory("depthwise weights", config.window_groups, 8 * 9 * n),
         memory("window requantization", config.window_groups, row),
         memory("pointwise requantization", config.output_words, row),
-        memory("kept words", config.input_words, 9 * n),
+        memory("kept words", 2 * config.input_words, 9 * n, config.pixels),
+        memory("finish: words of a block", 2 * config.output_words, 9 * n, config.pixels),
+        memory("load: chunks", 2 * chunk, 8 * n),
+        memory("store: chunks", 2 * chunk, 9 * n),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip
 
@@ -100,7 +113,7 @@ def budget(found: Resources, board: Board) -> tuple[tuple[str, int, int], ...]:
         ("DSP", found.dsps, board.dsps),
         ("BRAM36", found.bram36, board.bram36),
         ("URAM", found.uram, board.uram),
-        ("LUT as memory", found.memory_luts, board.luts),
+        ("LUT", found.luts, board.luts),
     )
 
 
@@ -118,26 +131,15 @@ def over_budget(config: EngineConfig, board: Board) -> str:
     return "\n".join(lines)
 
 
-def narrowed(config: EngineConfig, lanes: int) -> EngineConfig:
-    """The constants that hold the same models with fewer lanes: more words in place of wider ones."""
-    times = config.lanes // lanes
-    return replace(
-        config, lanes=lanes, row_words=config.row_words * times, window_groups=config.window_groups * times,
-        input_words=config.input_words * times, output_words=config.output_words * times,
-        weight_tiles=config.weight_tiles * times**2,
-    )  # fmt: skip
-
-
 def _share(unit: Unit, what: str) -> float:
-    shares = (unit.dsps, unit.bram18 / 2, unit.uram, unit.memory_luts)
-    return dict(zip(("DSP", "BRAM36", "URAM", "LUT as memory"), shares, strict=True))[what]
+    shares = (unit.dsps, unit.bram18 / 2, unit.uram, unit.luts)
+    return dict(zip(("DSP", "BRAM36", "URAM", "LUT"), shares, strict=True))[what]
 
 
 def _remedy(config: EngineConfig, board: Board) -> str:
-    fewer: Sequence[int] = [n for n in (8, 4, 2, 1) if n < config.lanes]
-    lanes = next((n for n in fewer if fits(resources(narrowed(config, n)), board)), None)
-    others = [name for name in board_names() if fits(resources(config), load_board(name))]
-    offers = [f"build with --lanes {lanes}"] if lanes else []
+    others = [
+        name for name in board_names() if name != board.name and fits(resources(config), load_board(name))
+    ]
+    offers = ["Leave out --lanes and --array: the build then searches for what fits"]
     offers += [f"build for {', '.join(others)}"] if others else []
-    text = ", or ".join(offers) or "build a smaller model, or with smaller constants"
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{', or '.join(offers)}."

@@ -78,7 +78,8 @@ def test_the_longest_sums(array):
     rng = np.random.default_rng(0)
     ends_w, ends_a = np.array([-8, 15, -1, 0]), np.array([-256, 255, -1, 1])
     tiles = np.concatenate([
-        np.full((16, LANES, LANES), 0), rng.choice(ends_w, (60, LANES, LANES)), rng.integers(-8, 16, (60, LANES, LANES)),
+        np.full((16, LANES, LANES), 0), rng.choice(ends_w, (60, LANES, LANES)),
+        rng.integers(-8, 16, (60, LANES, LANES)),
     ])  # fmt: skip
     acts = np.concatenate([
         np.full((16, PIXELS, LANES), 0), rng.choice(ends_a, (60, PIXELS, LANES)),
