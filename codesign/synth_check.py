@@ -7,7 +7,7 @@ from pathlib import Path
 from codesign.contract import broken, compare, contract, unproven
 from codesign.csynth import csynth
 from codesign.errors import CodesignError
-from codesign.reports import Timing, cosim, timing
+from codesign.reports import ReportError, Timing, cosim, timing
 from codesign.synth_log import STREAM_MISUSE, first_error, hint, progress, read
 from codesign.synth_tcl import Job
 
@@ -34,7 +34,14 @@ def ended(where: str, status: int | None, log: Path, hours: float) -> None:
 
 
 def check(step: str, directory: Path, log: Path, job: Job) -> str:
-    """What a step's result has to be. Returns a sentence for people; raises SynthesisFailed or ReportError."""
+    """What a step's result has to be. Returns a sentence for people; raises SynthesisFailed."""
+    try:
+        return _check(step, directory, log, job)
+    except ReportError as error:
+        raise SynthesisFailed(f"{error} The log is {log}.") from None
+
+
+def _check(step: str, directory: Path, log: Path, job: Job) -> str:
     reports = log.parent.parent / "reports"
     if step == "csim":
         return _csim(log)
