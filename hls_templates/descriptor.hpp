@@ -6,6 +6,7 @@
 // After the checks no address that a unit forms from a step can leave those two regions, and every loop ends.
 // codesign/program.py writes the same layout; the enumerators here are its field indices.
 #pragma once
+#include "trace.hpp"
 #include "types.hpp"
 
 namespace codesign {
@@ -115,6 +116,7 @@ struct Step {
   int offset_lane;
   int pointwise, pointwise_in, pointwise_out, pointwise_low, pointwise_high, pointwise_parameters;
   int row_words;     // of the ring: one input row
+  int spread;        // log2 of the slots of the ring that a row takes: see window.hpp
   int window_words;  // a pixel leaves the window in so many words
   int store_words;   // and the step in so many
 };
@@ -123,24 +125,30 @@ struct Header {
   int steps, program_words, arena_begin, arena_end;
 };
 
-// `count` integers from consecutive words. Cycles: 4 * count.
-template <class C>
-void read_integers(const typename Types<C>::Word *memory, int address, int count, int *values) {
-  typename Types<C>::Word word = Types<C>::Memory::zero();
-  unsigned value = 0;
-Byte:
-  for (int i = 0; i < 4 * count; ++i) {
-    #pragma HLS PIPELINE II=1
-    const int lane = i % C::kLanes;
-    if (lane == 0) word = memory[address + i / C::kLanes];
-    value = (value >> 8) | (Types<C>::Memory::byte(word, lane) << 24);
-    if (i % 4 == 3) values[i / 4] = int(value);
-  }
-}
-
 template <class C>
 long long words_of_integers(long long count) {
   return (4 * count + C::kLanes - 1) / C::kLanes;
+}
+
+// `count` integers from consecutive words, a word a cycle: values must lie in kLanes / 4 banks.
+template <class C>
+void read_integers(const typename Types<C>::Word *memory, int address, int count, int *values) {
+  const int words = int(words_of_integers<C>(count));
+  unsigned value = 0;
+Word:
+  for (int i = 0; i < words; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Word", 1, 4, i == 0);
+    Trace::fetch("program", address + i);
+    const typename Types<C>::Word word = memory[address + i];
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      const int at = i * C::kLanes + lane;
+      value = (value >> 8) | (Types<C>::Memory::byte(word, lane) << 24);
+      if (at % 4 == 3 && at / 4 < count) values[at / 4] = int(value);
+    }
+  }
 }
 
 inline bool in_range(int value, int low, int high) { return low <= value && value <= high; }
@@ -159,6 +167,7 @@ Status read_header(const typename Types<C>::Word *memory, int program, int memor
   const long long header_words = words_of_integers<C>(kHeaderFields);
   if (!lies_in(program, header_words, 0, memory_words)) return kBadProgram;
   int field[kHeaderFields];
+  #pragma HLS ARRAY_PARTITION variable=field complete dim=1
   read_integers<C>(memory, program, kHeaderFields, field);
   header.steps = field[kHeaderSteps];
   header.program_words = field[kHeaderProgramWords];
@@ -212,7 +221,7 @@ Status check_window(const Step &step) {
   const bool depthwise = deformable || step.window == kDepthwise;
   if (!in_range(step.kernel, depthwise ? 3 : 1, 3)) return kBadWindow;
   if (step.packed != 0 && step.window != kGather) return kBadWindow;
-  if (step.row_words > C::kRowWords) return kBadRow;
+  if (step.row_words > C::kRowWords << step.spread) return kBadRow;
   if (2 * step.reach + 1 + step.stride_y > C::kRingRows) return kBadRow;
   if (depthwise && step.groups > C::kWindowGroups) return kBadRow;
   if (!in_range(step.window_low, -128, 255) || !in_range(step.window_high, -128, 255)) return kBadClamp;
@@ -310,6 +319,7 @@ template <class C>
 Status read_step(const typename Types<C>::Word *memory, int program, const Header &header, int index,
                  Step &step, Segment (&load)[C::kMaxSegments], Segment (&store)[C::kMaxSegments]) {
   int field[kStepFields];
+  #pragma HLS ARRAY_PARTITION variable=field complete dim=1
   const int first = program + int(words_of_integers<C>(kHeaderFields));
   read_integers<C>(memory, first + index * int(words_of_integers<C>(kStepFields)), kStepFields, field);
   if (field[kStepMagic] != kStepMark) return kBadStep;
@@ -359,6 +369,10 @@ Reserved:
 
   const int pack = 1 << C::kPackLog2;
   step.row_words = step.packed != 0 ? (step.width + pack - 1) / pack : step.width * step.groups;
+  const int rows = in_range(step.reach, 0, C::kMaxOffset) && in_range(step.stride_y, 1, 4)
+                       ? 2 * step.reach + 1 + step.stride_y
+                       : C::kRingRows;
+  step.spread = rows <= C::kRingRows >> 2 ? 2 : rows <= C::kRingRows >> 1 ? 1 : 0;
   const int taps = in_range(step.kernel, 1, 3) ? step.kernel * step.kernel : 0;
   step.window_words = step.window != kGather ? step.groups
                       : step.packed != 0     ? (taps + pack - 1) / pack
@@ -380,6 +394,7 @@ Reserved:
   const long long table_words = words_of_integers<C>(entries * kSegmentFields);
   if (!lies_in(table, table_words, program, program + header.program_words)) return kBadSegments;
   int entry[2 * C::kMaxSegments * kSegmentFields];
+  #pragma HLS ARRAY_PARTITION variable=entry cyclic factor=16 dim=1
   read_integers<C>(memory, table, entries * kSegmentFields, entry);
 LoadTable:
   for (int i = 0; i < step.load_count; ++i) load[i] = segment_of(&entry[i * kSegmentFields]);

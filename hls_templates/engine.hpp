@@ -13,6 +13,7 @@
 #include "parameters.hpp"
 #include "pointwise.hpp"
 #include "store.hpp"
+#include "trace.hpp"
 #include "vendor.hpp"
 #include "window.hpp"
 
@@ -88,8 +89,12 @@ Run:
   for (int i = 0; i < header.steps; ++i) {
     const Status status = read_step<C>(program_port, program, header, i, step, load_segments, store_segments);
     if (status != kDone) return status + 256 * (i + 1);
+    Trace::begin("parameters", i);
     load_parameters<C>(step, program_port, parameters);
+    Trace::end();
+    Trace::begin("step", i);
     run_step<C>(step, load_segments, store_segments, features, offsets, parameters, results);
+    Trace::end();
   }
   return kDone;
 }

@@ -11,6 +11,7 @@
 #pragma once
 #include "descriptor.hpp"
 #include "requant.hpp"
+#include "trace.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
@@ -18,12 +19,14 @@ namespace codesign {
 template <class C>
 void finish(const Step &step, typename Types<C>::SumStream &in,
             const typename Types<C>::RequantRow (&table)[C::kOutputWords], typename Types<C>::Stream &out) {
+  Trace::process("finish");
   const int pixels = step.out_height * step.out_width;
   if (step.pointwise == kNoPointwise) {
     const int total = pixels * step.window_words;
   Pass:
     for (int i = 0; i < total; ++i) {
       #pragma HLS PIPELINE II=1
+      Trace::iteration("Pass", 1, 1, i == 0);
       const typename Types<C>::Sums sums = in.read();
       typename Types<C>::Acts acts;
     PassLane:
@@ -50,7 +53,9 @@ Word:
   for (long long i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
     #pragma HLS DEPENDENCE variable=block inter false
+    Trace::iteration("Word", 1, 12, i == 0);
     if (given_pixel < present) {
+      Trace::read("block", given_pixel, from + given_word);
       out.write(block[from + given_word][given_pixel]);
       if (++given_word == step.pointwise_out) {
         given_word = 0;
@@ -65,6 +70,8 @@ Word:
         #pragma HLS UNROLL
         acc[lane] = sums.data[taken_pixel][lane];
       }
+      Trace::read("parameters.pointwise_requant", 0, taken_word);
+      Trace::write("block", taken_pixel, to + taken_word);
       block[to + taken_word][taken_pixel] =
           requant<C>(acc, table[taken_word], step.pointwise_low, step.pointwise_high);
       if (++taken_pixel == C::kPixels) {

@@ -10,6 +10,7 @@
 // Cycles: words read, at one a cycle.
 #pragma once
 #include "descriptor.hpp"
+#include "trace.hpp"
 
 namespace codesign {
 
@@ -18,10 +19,14 @@ void load_requant(const typename Types<C>::Word *memory, int address, int rows,
                   typename Types<C>::RequantRow (&table)[kRows]) {
 Row:
   for (int row = 0; row < rows; ++row) {
-    #pragma HLS PIPELINE
+    #pragma HLS PIPELINE II=6
+    Trace::iteration("Row", 6, 10, row == 0);
     typename Types<C>::Word word[kRequantWords];
   Word:
-    for (int i = 0; i < kRequantWords; ++i) word[i] = memory[address + row * kRequantWords + i];
+    for (int i = 0; i < kRequantWords; ++i) {
+      Trace::fetch("program", address + row * kRequantWords + i);
+      word[i] = memory[address + row * kRequantWords + i];
+    }
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
@@ -43,6 +48,8 @@ Group:
   Tap:
     for (int tap = 0; tap < 9; ++tap) {
       #pragma HLS PIPELINE II=1
+      Trace::iteration("Tap", 1, 4, tap == 0);
+      Trace::fetch("program", address + group * 9 + tap);
       const typename Types<C>::Word word = memory[address + group * 9 + tap];
     Lane:
       for (int lane = 0; lane < C::kLanes; ++lane) {
@@ -64,6 +71,8 @@ Tile:
   Word:
     for (int i = 0; i < kTileWords; ++i) {
       #pragma HLS PIPELINE II=1
+      Trace::iteration("Word", 1, 4, i == 0);
+      Trace::fetch("program", address + tile * kTileWords + i);
       const typename Types<C>::Word word = memory[address + tile * kTileWords + i];
     Lane:
       for (int lane = 0; lane < C::kLanes; ++lane) {

@@ -13,6 +13,7 @@
 // Memories: one read and one write a cycle in `kept`, one read in `weights`.
 #pragma once
 #include "descriptor.hpp"
+#include "trace.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
@@ -26,12 +27,14 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
   static const int kOutputs = C::kLanes / C::kTurns;  // of a pixel, at once
   typedef DotProducts<C::kPixels, C::kLanes, kOutputs> Array;
 
+  Trace::process("pointwise");
   const int pixels = step.out_height * step.out_width;
   if (step.pointwise == kNoPointwise) {
     const int total = pixels * step.window_words;
   Pass:
     for (int i = 0; i < total; ++i) {
       #pragma HLS PIPELINE II=1
+      Trace::iteration("Pass", 1, 1, i == 0);
       const typename Types<C>::Acts acts = in.read();
       typename Types<C>::Sums word = Types<C>::no_sums();
     PassLane:
@@ -64,9 +67,11 @@ MultiplyAccumulate:
   for (long long i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
     #pragma HLS DEPENDENCE variable=kept inter false
+    Trace::iteration("MultiplyAccumulate", 1, 24, i == 0);
     if (trip < fetches) {
       typename Types<C>::Acts acts = zeros<typename Types<C>::Acts>();
       if (fetched_pixel < left) acts = in.read();
+      Trace::write("kept", fetched_pixel, to + fetched_word);
     Keep:
       for (int lane = 0; lane < C::kLanes; ++lane) {
         #pragma HLS UNROLL
@@ -79,6 +84,7 @@ MultiplyAccumulate:
     }
     if (computes && trip < products) {
       typename Array::Weights chosen;
+      Trace::read("parameters.tiles", 0, tile + input * step.pointwise + pass);
       Array::choose(weights[tile + input * step.pointwise + pass].data, turn * kOutputs, chosen);
       typename Array::Result product;
       Array::multiply(kept[from + input], chosen, product);
@@ -87,6 +93,7 @@ MultiplyAccumulate:
     Pixel:
       for (int p = 0; p < C::kPixels; ++p) {
         #pragma HLS UNROLL
+        Trace::read("kept", p, from + input);
       Output:
         for (int o = 0; o < kOutputs; ++o) {
           #pragma HLS UNROLL

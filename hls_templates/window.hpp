@@ -12,13 +12,15 @@
 // its words with as many taps.
 //
 // The ring: while output row y is produced from rows r - reach to r + reach, the stride_y rows after them
-// arrive, so 2*reach + 1 + stride_y <= kRingRows (checked with the descriptor). For stride 1 and bound D that is
-// 2*D + 2 rows: with one row fewer, a pixel of offset D reads what has just been overwritten. Row n lives in slot
-// n % kRingRows.
+// arrive, so 2*reach + 1 + stride_y rows must have a place (checked with the descriptor). For stride 1 and bound D
+// that is 2*D + 2 rows: with one row fewer, a pixel of offset D reads what has just been overwritten. The ring has
+// kRingRows slots of kRowWords words. A window that needs few rows spreads each over 2 or 4 slots, so that rows may be
+// as much longer: of `rows` = kRingRows >> spread, row n takes slots n % rows, n % rows + rows, ...
 //
 // Banks: every slot is a memory of its own, three times over: copy j holds what column j of the taps reads. The three
-// rows of a column share one address, so each bank is read at one address and written at one, in any cycle and for
-// any offset; which bank is which row is a choice among what was read. A slot being written is never one being read.
+// rows of a column share one address in different slots, so each bank is read at one address and written at one, in
+// any cycle and for any offset; which bank is which row is a choice among what was read. A slot being written is never
+// one being read.
 //
 // Streams: words of a pixel together, pixels row by row, one offset an output pixel.
 // Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row), and before
@@ -26,6 +28,7 @@
 #pragma once
 #include "descriptor.hpp"
 #include "requant.hpp"
+#include "trace.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
@@ -35,15 +38,21 @@ struct Ring {
   static_assert(C::kRingRows >= 4, "kRingRows: a 3x3 window needs three rows to read and one to write");
   typename Types<C>::Acts bank[kRingCopies][C::kRingRows][C::kRowWords];
 
-  static int wrap(int index) {
+  static int wrap(int index, int rows) {
     #pragma HLS INLINE
-    return index >= C::kRingRows ? index - C::kRingRows : index < 0 ? index + C::kRingRows : index;
+    return index >= rows ? index - rows : index < 0 ? index + rows : index;
+  }
+  // Which of the slots of its row a word lies in.
+  static int part(int word) {
+    #pragma HLS INLINE
+    return (word >= C::kRowWords) + (word >= 2 * C::kRowWords) + (word >= 3 * C::kRowWords);
   }
 };
 
-// Where one output pixel looks: the map, the centre, the slot of the centre's row, and the word of the centre.
+// Where one output pixel looks: the map, the centre, the first slot of the centre's row among so many rows, and the
+// word of the centre.
 struct Place {
-  int height, width, y, x, slot, word;
+  int height, width, y, x, slot, rows, word;
 };
 
 // What is read for one word of output: rows y + i*d, columns x + j*d; zero outside the map.
@@ -63,14 +72,16 @@ Column:
     const int x = at.x + (j - 1) * d;
     const bool in_row = x >= 0 && x < at.width;
     const int there = packed ? x >> C::kPackLog2 : at.word + (j - 1) * step_words;
-    const int address = in_row ? there : 0;
+    const int word_of_row = in_row ? there : 0, part = Ring<C>::part(word_of_row);
+    const int first = part * at.rows, address = word_of_row - part * C::kRowWords;
   Row:
     for (int i = 0; i < 3; ++i) {
       #pragma HLS UNROLL
       const int y = at.y + (i - 1) * d;
       const bool inside = in_row && y >= 0 && y < at.height;
-      const typename Types<C>::Acts word =
-          ring.bank[j % kRingCopies][Ring<C>::wrap(at.slot + (i - 1) * d)][address];
+      const int slot = first + Ring<C>::wrap(at.slot + (i - 1) * d, at.rows);
+      Trace::read("ring.bank", (j % kRingCopies) * C::kRingRows + slot, address);
+      const typename Types<C>::Acts word = ring.bank[j % kRingCopies][slot][address];
       taps.word[i][j] = inside ? word : zeros<typename Types<C>::Acts>();
       taps.inside[i][j] = inside;
     }
@@ -150,11 +161,13 @@ template <class C>
 void window(const Step &step, typename Types<C>::Stream &in, typename Types<C>::OffsetStream &offsets,
             const typename Types<C>::DepthwiseWeights (&weights)[C::kWindowGroups],
             const typename Types<C>::RequantRow (&table)[C::kWindowGroups], typename Types<C>::Stream &out) {
+  Trace::process("window");
   if (step.window == kPass) {
     const int total = step.height * step.width * step.groups;
   Pass:
     for (int i = 0; i < total; ++i) {
       #pragma HLS PIPELINE II=1
+      Trace::iteration("Pass", 1, 1, i == 0);
       out.write(in.read());
     }
     return;
@@ -168,12 +181,13 @@ void window(const Step &step, typename Types<C>::Stream &in, typename Types<C>::
   const bool packed = step.packed != 0, gathers = step.window == kGather && !packed;
   const int pixel_words = packed ? 0 : step.groups, stride_words = step.stride_x * pixel_words;
   int fetched = 0;     // input rows taken
-  int write_slot = 0;  // fetched % kRingRows
+  int write_slot = 0;  // fetched % rows
   Place at;
   at.height = step.height;
   at.width = step.width;
   at.y = step.origin_y - step.stride_y;  // of the row before the first: nothing is produced in that pass
-  at.slot = (C::kRingRows + at.y) % C::kRingRows;
+  at.rows = C::kRingRows >> step.spread;
+  at.slot = Ring<C>::wrap(at.y, at.rows);
 Row:
   for (int y = -1; y < step.out_height; ++y) {
     const bool first = y < 0, last = y + 1 == step.out_height;
@@ -182,6 +196,7 @@ Row:
     const int fetch_words = (target - fetched) * step.row_words;
     const int emit_words = first ? 0 : step.out_width * step.window_words;
     const int trips = larger(fetch_words, emit_words);
+    Trace::control(6);
     int column = 0, index = 0, group = 0, i_tap = 0, j_tap = 0, d = 1;
     int centre = step.origin_x * pixel_words;  // word of the pixel
     at.x = step.origin_x;
@@ -189,6 +204,7 @@ Row:
     for (int i = 0; i < trips; ++i) {
       #pragma HLS PIPELINE II=1
       #pragma HLS DEPENDENCE variable=ring.bank inter false
+      Trace::iteration("Word", 1, 18, i == 0);
       if (i < emit_words) {
         if (step.window == kDeformable && index == 0) d = int(offsets.read());
         at.word = centre + group;
@@ -202,6 +218,8 @@ Row:
         } else if (step.window == kGather) {
           word = gather_packed<C>(taps, at.x, step.kernel, index);
         } else {
+          Trace::read("parameters.depthwise", 0, index);
+          Trace::read("parameters.window_requant", 0, index);
           word = depthwise<C>(taps, weights[index], table[index], step.window_low, step.window_high);
         }
         out.write(word);
@@ -220,20 +238,25 @@ Row:
       }
       if (i < fetch_words) {
         const typename Types<C>::Acts word = in.read();
+        const int part = Ring<C>::part(column), slot = write_slot + part * at.rows;
+        const int address = column - part * C::kRowWords;
       Copy:
         for (int copy = 0; copy < kRingCopies; ++copy) {
           #pragma HLS UNROLL
-          if (!last) ring.bank[copy][write_slot][column] = word;  // after the last pass nobody reads
+          if (!last) {  // after the last pass nobody reads
+            Trace::write("ring.bank", copy * C::kRingRows + slot, address);
+            ring.bank[copy][slot][address] = word;
+          }
         }
         if (++column == step.row_words) {
           column = 0;
-          write_slot = Ring<C>::wrap(write_slot + 1);
+          write_slot = Ring<C>::wrap(write_slot + 1, at.rows);
         }
       }
     }
     fetched = target;
     at.y += step.stride_y;
-    at.slot = Ring<C>::wrap(at.slot + step.stride_y);
+    at.slot = Ring<C>::wrap(at.slot + step.stride_y, at.rows);
   }
 }
 
