@@ -56,7 +56,9 @@ def explore(
             found.append(Choice(config, speed, size.dsps, size.bram36, size.luts, fits(size, board)))
     fitting = [c for c in found if c.fits]
     if not fitting:
-        nearest = min(found, key=lambda c: (max(c.dsps / board.dsps, c.bram36 / board.bram36), -c.frames_per_s))
+        nearest = min(
+            found, key=lambda c: (max(c.dsps / board.dsps, c.bram36 / board.bram36), -c.frames_per_s)
+        )
         raise PlanError(over_budget(nearest.config, board))
     fastest = max(c.frames_per_s for c in fitting)
     best = min((c for c in fitting if c.frames_per_s * SLACK >= fastest), key=lambda c: (c.dsps, c.luts))

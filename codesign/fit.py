@@ -13,10 +13,10 @@ from codesign.ops import Conv, DeformDwConv, DwConv
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
 
-# On chip, unless a config says otherwise: int4 weights of the array, and bytes of a row of the window's ring. At 16
-# lanes a row then takes 512 words, the depth of a block RAM at its widest.
+# On chip, unless a config says otherwise: int4 weights of the array, and words of a slot of the window's ring, which
+# are as many as a block RAM has at its widest.
 WEIGHT_BYTES = 128 * 1024
-ROW_BYTES = 8 * 1024
+ROW_WORDS = 512
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,31 @@ class Work:
         """A window that stores what it makes: its words can be computed in several steps, some in each."""
         return self.draft.dense is None and not self.packed
 
-    def most_words(self, row_words: int) -> int:
-        """Words of a pixel that a ring of such rows holds."""
-        return min(len(self.order), max(1, row_words // self.draft.shape[1]))
+    @property
+    def ring_rows(self) -> int:
+        """Input rows that must have a place at once."""
+        window = self.draft.window
+        return 0 if window is None else 2 * window.reach + 1 + window.stride[0]
+
+    def capacity(self, ring_rows: int, row_words: int) -> int:
+        """Words of a row in a ring of so many slots: a window of few rows takes several slots for each."""
+        return row_words * next(n for n in (4, 2, 1) if n == 1 or self.ring_rows <= ring_rows // n)
+
+    def most_words(self, ring_rows: int, row_words: int) -> int:
+        """Words of a pixel that such a ring holds."""
+        most = min(self.capacity(ring_rows, row_words) // self.draft.shape[1], row_words)
+        return min(len(self.order), max(1, most))
+
+
+def least_rows(work: list[Work]) -> int:
+    """Slots of the ring that a model needs."""
+    return max(4, *(w.ring_rows for w in work))
 
 
 def needs(
-    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, lanes: int
+    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, ring_rows: int
 ) -> dict[str, tuple[int, str]]:
-    """The least value of each constant, and the node that needs it."""
+    """The least value of each constant, and the node that needs it; `row_words` for a ring of so many slots."""
     found: dict[str, tuple[int, str]] = {"pack_log2": (packing, ""), "acc_bits": (16, "")}
 
     def need(constant: str, value: int, where: str) -> None:
@@ -71,10 +87,10 @@ def needs(
         if window is not None:
             if window.kind == "deformable":
                 need("max_offset", window.reach, where)
-                need("ring_rows", 2 * window.reach + 2, where)
-            need("ring_rows", 2 * window.reach + 1 + window.stride[0], where)
+            need("ring_rows", w.ring_rows, where)
             row = layouts[w.runs[0].tensor].row_words if w.packed else w.row_words
-            need("row_words", w.draft.shape[1] if w.divisible else row, where)
+            least = w.draft.shape[1] if w.divisible else row
+            need("row_words", -(-least // w.capacity(ring_rows, 1)), where)
             if window.weight is not None:
                 need("window_groups", 1 if w.divisible else len(w.order), where)
         need("input_words", len(w.rows), where)
@@ -90,13 +106,15 @@ def grown(
     lanes: int,
     array: tuple[int, int],
 ) -> EngineConfig:
-    """A config that holds the model, with rows and weights of whole steps as far as the BYTES above allow."""
+    """A config that holds the model, with rows and weights of whole steps as far as the constants above allow."""
     least = {name: value for name, (value, _) in needed.items()}
     config = EngineConfig(lanes=lanes, pixels=array[0], turns=array[1], **least)
     windows = [w for w in work if w.draft.window is not None and not w.packed]
-    rows = max((w.row_words for w in windows), default=1)
-    rows = max(config.row_words, min(rows, ROW_BYTES // lanes))
-    groups = max((w.most_words(rows) for w in windows if w.divisible), default=1)
+    slots = config.ring_rows
+    rows = max((-(-w.row_words // w.capacity(slots, 1)) for w in windows), default=1)
+    rows = max(config.row_words, min(rows, ROW_WORDS))
+    filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.weight is not None]
+    groups = max((w.most_words(slots, rows) for w in filtered), default=1)
     sizes = [
         (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
     ]

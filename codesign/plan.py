@@ -18,7 +18,7 @@ import numpy as np
 from codesign import pack
 from codesign.drafts import Draft, Window, drafts, readers
 from codesign.errors import PlanError
-from codesign.fit import ROW_BYTES, Work, check_fits, grown, needs
+from codesign.fit import ROW_WORDS, Work, check_fits, grown, least_rows, needs
 from codesign.ir import Graph
 from codesign.layout import (
     Buffer,
@@ -71,15 +71,20 @@ def plan(
         read = readers(graph, made)
         packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
         layouts, work = _layouts(graph, made, read, lanes, packing)
-        longest = ROW_BYTES // lanes if config is None else config.row_words
+        slots = least_rows(work) if config is None else config.ring_rows
+        longest = ROW_WORDS if config is None else config.row_words
         most = TO_THE_END if config is None else config.window_groups
         # A window on its own can be computed some channels at a time; one that is fused needs all of them at once.
         fused = [w for w in work if w.draft.absorbed]
-        wide = {w.draft.absorbed for w in fused if w.row_words > longest or len(w.order) > most}
+        wide = {
+            w.draft.absorbed
+            for w in fused
+            if w.row_words > w.capacity(slots, longest) or len(w.order) > min(most, longest)
+        }
         if not wide:
             break
         apart |= wide
-    needed = needs(graph, work, layouts, packing, lanes)
+    needed = needs(graph, work, layouts, packing, slots)
     if config is None:
         config = grown(needed, work, layouts, lanes, array)
     check_fits(config, needed)
@@ -169,7 +174,7 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
     if w.draft.dense is not None:
         most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
     elif w.draft.window is not None and w.divisible:
-        most = w.most_words(config.row_words)
+        most = w.most_words(config.ring_rows, config.row_words)
         if w.draft.window.weight is not None:
             most = min(most, config.window_groups)
     else:

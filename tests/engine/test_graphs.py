@@ -191,9 +191,7 @@ def test_random_graphs(seed, size, lanes, fuse, exact, narrow):
     feeds = random_feeds(graph, batch=2)
     wanted = evaluate(graph, feeds, reference=True)
     config = generic(lanes)
-    planned = plan(
-        graph, config=replace(config, row_words=16, window_groups=2) if narrow else config, fuse=fuse
-    )
+    planned = plan(graph, config=replace(config, window_groups=2) if narrow else config, fuse=fuse)
     # The program of a smaller engine runs on any larger one.
     assert_equal(Simulator(engine(config, kind), planned.program).run(feeds), wanted)
 

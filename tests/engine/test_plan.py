@@ -99,8 +99,8 @@ def wide() -> Builder:
     [
         (
             "row_words",
-            239,
-            "y.q: needs kRowWords = 240, the engine has 239. Build an engine with row_words >= 240.",
+            59,
+            "y.q: needs kRowWords = 60, the engine has 59. Build an engine with row_words >= 60.",
         ),
         (
             "input_words",
