@@ -116,7 +116,7 @@ class Design:
             )
         external = any(n.lstrip("/") in self.ports for n in names)
         if (a.mode == b.mode) != external:
-            raise Refused(f"[BD 41-173] Interfaces {names[0]} and {names[1]} are both {a.mode}.")
+            raise Refused(f"[BD 41-173] Interfaces {names[0]} and {names[1]} are {a.mode} and {b.mode}.")
         if (
             {a.protocol, b.protocol} == {"AXI3", "AXI4"}
             or (a.protocol == "AXI4LITE") != (b.protocol == "AXI4LITE")
