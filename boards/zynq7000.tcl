@@ -1,6 +1,7 @@
 # zynq7000.tcl -- the processing system of Zynq-7000 devices, for overlay.tcl (Vivado, PG082).
 #
-# Reads: clock_mhz, hp_width, ps_properties. Every HP port it opens is used.
+# Reads: clock_mhz, hp_width, ps_properties. PYNQ divides the IO PLL that the image booted with and changes no source, so
+# the clock is taken from there. Every HP port it opens is used.
 
 set ps_name processing_system7_0
 set ps_clock FCLK_CLK0
@@ -20,6 +21,7 @@ proc create_ps {ports} {
   set wanted [list \
     CONFIG.PCW_EN_CLK0_PORT 1 \
     CONFIG.PCW_EN_RST0_PORT 1 \
+    CONFIG.PCW_FCLK0_PERIPHERAL_CLKSRC {IO PLL} \
     CONFIG.PCW_FPGA0_PERIPHERAL_FREQMHZ $clock_mhz \
     CONFIG.PCW_USE_M_AXI_GP0 1 \
     CONFIG.PCW_USE_FABRIC_INTERRUPT 1 \

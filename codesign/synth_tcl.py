@@ -156,6 +156,7 @@ def _design(job: Job) -> str:
         f"# design.tcl -- written by codesign for {_tool_of(job, 'design')}, {board.name}. Do not edit.",
         f"set part {board.part}",
         f"set clock_mhz {1000 / job.period:.3f}",
+        f"set clock_divisor {board.fabric_divisor(job.clock_mhz)}",
         f"set ip_folder [file normalize {PROJECT}/{SOLUTION}/impl/ip]",
         f"set hp_ports {board.hp_ports}",
         f"set hp_width {board.hp_width_bits}",

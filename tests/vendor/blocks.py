@@ -144,11 +144,20 @@ def value(cell: Cell, name: str, default: str = "0") -> str:
 
 
 def fabric_clock(cell: Cell) -> tuple[float, int]:
-    """MHz of the clock that a processing system gives, and the divisor of its PLL: what is near what is asked."""
+    """MHz of the clock that a processing system gives, and the divisor of its PLL: what is near what is asked.
+
+    Where clocks are set by hand, the divisor is the one that was set: nothing is solved (PSU__OVERRIDE__BASIC_CLOCK).
+    """
     if cell.kind.name == "processing_system7":
         pll, asked = 1000.0, float(value(cell, "PCW_FPGA0_PERIPHERAL_FREQMHZ"))
     else:
         pll, asked = 1500.0, float(value(cell, "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ"))
+        if value(cell, "PSU__OVERRIDE__BASIC_CLOCK") == "1":
+            by = [
+                int(value(cell, f"PSU__CRL_APB__PL0_REF_CTRL__DIVISOR{i}", d))
+                for i, d in ((0, "15"), (1, "1"))
+            ]
+            return pll / (by[0] * by[1]), by[0] * by[1]
     divisor = max(1, round(pll / asked))
     return pll / divisor, divisor
 
