@@ -176,7 +176,13 @@ def test_mistakes_in_a_block_design_are_found(
     assert said in done.stdout
 
 
-HLS_PROJECT = "open_project p\nset_top codesign_engine\nopen_solution s\nset_part xc7z020clg400-1\ncreate_clock -period 5\n"
+HLS_PROJECT = """\
+open_project p
+set_top codesign_engine
+open_solution s
+set_part xc7z020clg400-1
+create_clock -period 5
+"""
 
 
 @needs_tclsh
