@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codesign import csim
+from codesign import cli, csim
 from codesign.board_wheel import FILE, files, wheel
 from codesign.bundle import load
 from codesign.decode import Detections
@@ -23,6 +24,7 @@ from codesign.rungs import csim_runner
 from quant.data import Sample
 from tests.board.bundles import synthesised
 from tests.mini import CLASSES, bundle_of_mini
+from tests.vendor.launch import install
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "tests" / "board"
@@ -51,7 +53,12 @@ def plain(found: Detections) -> dict[str, Any]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthesised bundle `mini`, the packed `mini.codesign`, and what the host finds, in `expected`."""
     folder = tmp_path_factory.mktemp("board")
-    directory = synthesised(bundle_of_mini(folder / "mini"))
+    return prepare(synthesised(bundle_of_mini(folder / "mini")))
+
+
+def prepare(directory: Path) -> Path:
+    """Pack a bundle, and write what the host finds on some pictures, beside it. Returns its folder."""
+    folder = directory.parent
     pictures = [picture(*size) for size in SIZES]
     pack(directory, folder / "mini.codesign", pictures[:2])
     runner = csim_runner(load(directory))
@@ -92,24 +99,43 @@ def environment(place: Path, *paths: Path) -> dict[str, str]:
     }
 
 
-@needs_pynq
-@pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem.removeprefix("check_"))
-def test_under_pynq(path: Path, place: Path) -> None:
+def run_checks(path: Path, place: Path) -> None:
     """Every check of a file, in the environment of pynq; none is skipped there."""
     ini = HERE / "on_pynq" / "pytest.ini"
     command = [str(PYTHON), "-m", "pytest", "-q", "-c", str(ini), "--rootdir", str(HERE / "on_pynq")]
     done = subprocess.run(
-        [*command, str(path)],
-        env=environment(place, ROOT),
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+        [*command, str(path)], env=environment(place, ROOT), cwd=place, capture_output=True, text=True, timeout=900
+    )  # fmt: skip
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in last, done.stdout
     assert "skipped" not in last or "PYNQ 4 dropped Zynq-7000" in done.stdout, done.stdout
+
+
+@needs_pynq
+@pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem.removeprefix("check_"))
+def test_under_pynq(path: Path, place: Path) -> None:
+    run_checks(path, place)
+
+
+@needs_pynq
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("tclsh") is None, reason="tclsh is not installed: the stand-in tools need it"
+)
+@pytest.mark.parametrize(
+    ("release", "board"), [("2020.1", "pynq-z2"), ("2022.1", "ultra96"), ("2025.1", "zcu104")]
+)
+def test_what_synth_makes_runs_on_the_board(release: str, board: str, tmp_path: Path) -> None:
+    """The handoff that `codesign synth` leaves with stand-ins for the tools of each release: 32-bit and 64-bit
+    addresses, names that HLS changes, the interrupt controller. The driver finds its way in all of them.
+    """
+    directory = bundle_of_mini(tmp_path / "mini", board, lanes=1)
+    tools = install(tmp_path / "tools", release)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["synth", str(directory), "--tools", str(tools), "--vivado", release, "--no-cosim"])
+    assert not ended.value.code
+    run_checks(HERE / "on_pynq" / "check_detector.py", prepare(directory))
 
 
 @needs_pynq

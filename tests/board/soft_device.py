@@ -170,7 +170,8 @@ class Engine:
         self.size = int(place.get("HIGHVALUE", ""), 16) - self.base + 1
         self.names = {
             int(next(p.get("VALUE", "") for p in reg.findall("PROPERTY") if p.get("NAME") == "ADDRESS_OFFSET"), 0):
-            reg.get("NAME", "") for reg in module.iter("REGISTER")
+            # HLS appends _V to arbitrary precision types, and _r to words that a hardware language keeps for itself.
+            re.sub(r"(_r)?(_V)?(_[12])?$", r"\3", reg.get("NAME", "")) for reg in module.iter("REGISTER")
         }  # fmt: skip
         found = re.search(r"kLanes\s*=\s*(\d+)", (sources / "config.hpp").read_text(encoding="utf-8"))
         assert found is not None

@@ -44,38 +44,23 @@ def check_a_stream_is_in_order_with_one_start_a_frame(bundle: Path, device: Any,
 
 def check_host_and_engine_overlap(bundle: Path, device: Any, expected: Any) -> None:
     """The picture after is copied in, and the result before is copied out, between start and end of a frame."""
-    device.seconds = 0.05
-    pictures = expected["pictures"][:1] * 5
+    device.seconds = 0.3  # far longer than the host needs, on a busy machine too
+    pictures = expected["pictures"][:1] * 4
     with Detector(bundle) as detector:
         begin = len(device.log)
         detector.run_batch(pictures)
-    working, during = False, []
+    spans: list[list[str]] = []  # what the host did while the engine worked, frame by frame
+    working = False
     for event, _ in device.log[begin:]:
         if event in ("start", "end"):
             working = event == "start"
-            during.append("|")
+            spans += [[]] if working else []
         elif working:
-            during.append("in" if event == "flush" else "out")
-    frames = "".join(f"{e} " for e in during).split("| |")
-    text = " ".join(during)
-    assert text.count("|") == 2 * len(pictures)
-    spans = [span.split() for span in text.split("|")[1::2]]
-    assert len(frames) and len(spans) == len(pictures)
-    assert spans[0] == ["in"]
-    for span in spans[1:-1]:
-        assert "in" in span and "out" in span
-    assert "out" in spans[-1] and "in" not in spans[-1]
-
-
-def check_a_stream_costs_the_engine_alone(bundle: Path, device: Any, expected: Any) -> None:
-    """With a slow engine, frames follow each other at the engine's pace."""
-    device.seconds = 0.05
-    with Detector(bundle) as detector:
-        detector.run_batch(expected["pictures"][:1] * 8)
-    starts = [at for event, at in device.log if event == "start"]
-    ends = [at for event, at in device.log if event == "end"]
-    gaps = [start - end for start, end in zip(starts[1:], ends[:-1], strict=True)]
-    assert np.median(gaps) < 0.01
+            spans[-1].append("in" if event == "flush" else "out")
+    assert len(spans) == len(pictures)
+    assert set(spans[0]) == {"in"}
+    assert all(set(span) == {"in", "out"} for span in spans[1:-1])
+    assert set(spans[-1]) == {"out"}
 
 
 def check_coroutines_take_turns(bundle: Path, device: Any, expected: Any) -> None:
@@ -152,3 +137,11 @@ def check_two_detectors_can_share_a_bitstream(bundle: Path, device: Any, expecte
         assert same(second.run(expected["pictures"][0]), expected["found"][0])
         assert same(first.run(expected["pictures"][1]), expected["found"][1])
     assert device.downloads == 1
+
+
+def check_the_interrupt_is_found_and_used(bundle: Path, device: Any, expected: Any) -> None:
+    device.seconds = 0.02
+    with Detector(bundle) as detector:
+        assert detector.overlay.engine.pin is not None
+        assert same(asyncio.run(detector.run_async(expected["pictures"][0])), expected["found"][0])
+    assert device._intc.fired > 0
