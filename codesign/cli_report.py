@@ -12,7 +12,8 @@ from codesign.cli_common import FAILED, Json, err, figure, note, out, print_json
 
 if TYPE_CHECKING:
     from codesign.contract import Verdict
-    from codesign.report import Figures, Report
+    from codesign.figures import Figures
+    from codesign.report import Report
 
 WHOLE = ("engine, cycles", "DRAM, bytes")
 
@@ -24,6 +25,10 @@ def register(app: typer.Typer) -> None:
 @verb
 def report(
     bundle: Annotated[Path, typer.Argument(help="A bundle directory, with or without a synthesis.")],
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", help="Simulate a frame cycle by cycle too: a minute, and a C++ compiler."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare what was estimated with what was synthesized, placed and routed, and measured, unit by unit.
@@ -33,8 +38,8 @@ def report(
     """
     from codesign.report import report as found_in
 
-    with working("Reading reports"):
-        found = found_in(bundle)
+    with working("Simulating a frame" if simulate else "Reading reports"):
+        found = found_in(bundle, simulate)
     if as_json:
         print_json(found.to_json())
     else:
@@ -46,7 +51,7 @@ def report(
 
 
 def _print(found: Report) -> None:
-    from codesign.report import SIZES, SOURCES
+    from codesign.figures import SIZES, SOURCES
 
     tool = f", {found.tool}" if found.tool else ""
     title = f"{escape(str(found.directory))}: {found.board.title}, {found.board.clock_mhz} MHz{tool}"
@@ -56,6 +61,12 @@ def _print(found: Report) -> None:
         form = ",.0f" if quantity in WHOLE else ",.2f"
         rows.append((quantity, *(figure(figures[s], form) for s in SOURCES)))
     table(title, columns, rows)
+    rows = [
+        (unit, *(figure(figures[s], ",.0f") for s in ("estimated", "simulated", "synthesized")))
+        for unit, figures in found.cycles.items()
+    ]
+    title = "Cycles of a frame in which each unit works; units overlap"
+    table(title, ("unit", "estimated", "simulated", "at the synthesized intervals"), rows)
     kinds = [k for k in SIZES if k != "URAM" or found.board.uram]
     rows = [
         (f"[bold]{unit}[/]" if unit == "engine" else unit, *(_trio(sizes[kind]) for kind in kinds))

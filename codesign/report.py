@@ -1,32 +1,28 @@
-"""One table of what a design was said to be, and what it turned out to be: estimated, synthesized, simulated, after
+"""One table of what a design was said to be, and what it turned out to be: estimated, simulated, synthesized, after
 place and route, measured.
 
-Every figure stands under the word for where it comes from:
-
-    estimated      counted from the program and the engine's structure by codesign
-    synthesized    Vivado HLS or Vitis HLS, before place and route
-    simulated      the RTL in co-simulation
-    post-route     Vivado, from the routed netlist; its power is an estimate of its own
-    measured       a board. Figures from the software device carry that name and are never called measured
-
-What was not run is None here and a note says how to run it.
+Every figure stands under the word for where it comes from (figures.py). Those from the software device carry that
+name and are never called measured. What was not run is None here, and a note says how to run it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codesign import figures as told
 from codesign import units as parts
 from codesign.board import Board, bundle_board
-from codesign.bundle import MANIFEST, load
+from codesign.bundle import MANIFEST, Bundle, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
-from codesign.estimate import Estimate, estimate
+from codesign.cycles import Simulation, simulate
+from codesign.estimate import estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
+from codesign.figures import Figures, period_of, rail_of
 from codesign.reports import (
     Cells,
     Cosim,
@@ -42,21 +38,30 @@ from codesign.reports import (
 from codesign.resources import resources
 
 REPORTS = Path("synthesis/reports")
-SOURCES = ("estimated", "synthesized", "simulated", "post-route", "measured")
 SAME_CLOCK = 0.01  # relative: a clock is made by dividing another, and periods are printed with three digits
-SIZES = ("DSP", "BRAM36", "URAM", "LUT", "FF")
 
-Figures = dict[str, "float | None"]  # by source
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lies in a bundle beside the design; None for what was not run."""
+
+    synthesis: Csynth | None
+    rtl: Cosim | None
+    placed: Instance | None
+    timing: Timing | None
+    power: Power | None
+    bench: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a bundle. `speed` and `size` are figures by source; failures are against the contract."""
+    """What is known of a bundle, figures by source. Failures are against the contract."""
 
     directory: Path
     board: Board
     tool: str | None  # of the synthesis
     speed: dict[str, Figures]  # by quantity
+    cycles: dict[str, Figures]  # of a frame in which a unit works, by unit
     size: dict[str, dict[str, Figures]]  # by unit, then by kind of cell
     available: dict[str, int]
     loops: tuple[Verdict, ...]
@@ -81,6 +86,7 @@ class Report:
             "board": self.board.name,
             "tool": self.tool,
             "speed": {quantity: named(figures) for quantity, figures in self.speed.items()},
+            "cycles": {unit: named(figures) for unit, figures in self.cycles.items()},
             "size": {
                 unit: {kind: named(figures) for kind, figures in kinds.items()}
                 for unit, kinds in self.size.items()
@@ -100,41 +106,59 @@ class Report:
         }  # fmt: skip
 
 
-def report(directory: Path) -> Report:
-    """All that the files of a bundle tell.
+def report(directory: Path, simulated: bool = False) -> Report:
+    """All that the files of a bundle tell, and with `simulated` what cycle-level simulation of the design adds.
 
     Raises BundleError, BoardError, ContractError or ReportError for files that are missing where others say they
-    should be, cut short, or of another design.
+    should be, cut short, or of another design; simulating raises ToolMissing without a C++ compiler, DesignFailed.
     """
     bundle = load(directory)
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    record, bench = record_of(directory, manifest), bench_of(directory)
-    folder = directory / REPORTS
+    record, found = record_of(directory, manifest), _evidence(directory)
     if record is not None:
-        check_whole(folder)
-    synthesis = csynth(folder) if (folder / "csynth.xml").exists() else None
-    simulated = cosim(folder / "cosim.rpt") if (folder / "cosim.rpt").exists() else None
-    placed = utilization(folder / "utilization.rpt") if (folder / "utilization.rpt").exists() else None
-    times = timing(folder / "timing.rpt") if (folder / "timing.rpt").exists() else None
-    watts = power(folder / "power.rpt") if (folder / "power.rpt").exists() else None
-    board = _clocked(bundle_board(directory, bundle.board), record, synthesis)
-    cost = estimate(bundle.program, bundle.config, board, manifest.get("nodes", ()))
+        check_whole(directory / REPORTS)
+    board = _clocked(bundle_board(directory, bundle.board), record, found.synthesis)
     promised = contract(bundle.hls)
-    verdicts = () if synthesis is None else tuple(compare(promised, synthesis))
-    notes, failures = _remarks(directory, board, synthesis, simulated, times, watts, bench)
+    verdicts = () if found.synthesis is None else tuple(compare(promised, found.synthesis))
+    notes, failures = _remarks(directory, board, found)
+    nodes = manifest.get("nodes", ())
+    cost = estimate(bundle.program, bundle.config, board, nodes)
+    played = _played(bundle, board, nodes) if simulated else None
     return Report(
         directory=directory,
         board=board,
-        tool=None if synthesis is None else synthesis.tool,
-        speed=_speed(cost, board, synthesis, simulated, times, watts, bench),
-        size=_size(parts.estimated(resources(bundle.config), promised),
-                   None if synthesis is None else parts.synthesized(synthesis, promised),
-                   None if placed is None else _routed(placed, promised, folder)),
+        tool=None if found.synthesis is None else found.synthesis.tool,
+        speed=told.speed(cost, board, played, found.synthesis, found.rtl, found.timing, found.power, found.bench),
+        cycles=told.cycles(cost, played, verdicts, promised),
+        size=told.size(parts.estimated(resources(bundle.config), promised),
+                       None if found.synthesis is None else parts.synthesized(found.synthesis, promised),
+                       None if found.placed is None else _routed(found.placed, promised, directory)),
         available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,
                    "FF": board.ffs},
-        loops=verdicts, timing=times, power=watts, bench=bench, notes=tuple(notes),
+        loops=verdicts, timing=found.timing, power=found.power, bench=found.bench, notes=tuple(notes),
         failures=(*broken(verdicts), *unproven(verdicts), *failures),
     )  # fmt: skip
+
+
+def _evidence(directory: Path) -> Evidence:
+    folder = directory / REPORTS
+
+    def there(name: str) -> bool:
+        return (folder / name).exists()
+
+    return Evidence(
+        synthesis=csynth(folder) if there("csynth.xml") else None,
+        rtl=cosim(folder / "cosim.rpt") if there("cosim.rpt") else None,
+        placed=utilization(folder / "utilization.rpt") if there("utilization.rpt") else None,
+        timing=timing(folder / "timing.rpt") if there("timing.rpt") else None,
+        power=power(folder / "power.rpt") if there("power.rpt") else None,
+        bench=bench_of(directory),
+    )
+
+
+def _played(bundle: Bundle, board: Board, nodes: Sequence[Sequence[str]]) -> Simulation:
+    """One frame, whose pictures change no cycle."""
+    return simulate(bundle.hls, bundle.program, board, nodes)
 
 
 def _clocked(board: Board, record: Mapping[str, Any] | None, synthesis: Csynth | None) -> Board:
@@ -145,17 +169,10 @@ def _clocked(board: Board, record: Mapping[str, Any] | None, synthesis: Csynth |
     return board if asked is None else replace(board, clock_mhz=round(asked))
 
 
-def _remarks(
-    directory: Path,
-    board: Board,
-    synthesis: Csynth | None,
-    simulated: Cosim | None,
-    times: Timing | None,
-    watts: Power | None,
-    bench: Mapping[str, Any] | None,
-) -> tuple[list[str], list[str]]:
+def _remarks(directory: Path, board: Board, found: Evidence) -> tuple[list[str], list[str]]:
     """What a reader should know, and what is wrong."""
     notes, failures = [], []
+    synthesis, times, bench = found.synthesis, found.timing, found.bench
     if synthesis is None:
         notes.append(f"No synthesis: run `codesign synth {directory}` where Vivado is installed.")
     else:
@@ -169,22 +186,22 @@ def _remarks(
                 f"{synthesis.tool} expects {synthesis.estimated_ns:g} ns, more than {synthesis.target_ns:g} ns less "
                 f"{synthesis.uncertainty_ns:g} ns for routing: timing may fail."
             )
-        if simulated is None:
+        if found.rtl is None:
             notes.append("The RTL was not simulated.")
         if times is None:
             notes.append("Not placed and routed.")
-    if simulated is not None and not simulated.passed:
+    if found.rtl is not None and not found.rtl.passed:
         failures.append("Co-simulation: the RTL differs from the C++, expected no difference")
     if times is not None:
         if not times.met:
             worst = f", worst from {times.worst}" if times.worst else ""
             slack = f"setup {times.wns:g} ns, hold {times.whs:g} ns"
             failures.append(f"Timing: not met, worst slack {slack}, {times.failing} endpoints{worst}")
-        period = _period(times, board)
+        period = period_of(times, board)
         if abs(period * board.clock_mhz / 1e3 - 1) > SAME_CLOCK:
             failures.append(f"Clock: routed for {1e3 / period:.1f} MHz, asked for {board.clock_mhz} MHz")
-    if watts is not None:
-        notes.append(f"Power after routing is Vivado's estimate, confidence {watts.confidence}.")
+    if found.power is not None:
+        notes.append(f"Power after routing is Vivado's estimate, confidence {found.power.confidence}.")
     if bench is None:
         notes.append("Nothing measured: run `codesign bench` with a board.")
         return notes, failures
@@ -192,7 +209,7 @@ def _remarks(
         notes.append(
             "The last column comes from the software device: the driver works; how fast is not known."
         )
-    rail = _rail(bench)
+    rail = rail_of(bench)
     if rail is not None:
         notes.append(f"Power of the board: rail {rail[0]}, {rail[1]:.2f} W busy, {rail[2]:.2f} W idle.")
     exact = bench.get("bit_exact", {})
@@ -208,93 +225,10 @@ def _same_part(reported: str, asked: str) -> bool:
     return a.startswith(b) or b.startswith(a)
 
 
-def _period(times: Timing, board: Board) -> float:
-    """Of the routed clock that is nearest to the one asked for, in ns."""
-    return min(times.clocks.values(), key=lambda period: abs(period - 1e3 / board.clock_mhz))
-
-
-def _routed(placed: Instance, promised: Contract, folder: Path) -> dict[str, Cells]:
+def _routed(placed: Instance, promised: Contract, directory: Path) -> dict[str, Cells]:
     found = parts.routed(placed, promised, TOP_FUNCTION)
     if parts.ENGINE not in found:
-        raise ReportError(f"{folder / 'utilization.rpt'}: has no instance of {TOP_FUNCTION}, expected the routed "
-                          "design with the engine in it. Run `codesign synth` again.")  # fmt: skip
+        path = directory / REPORTS / "utilization.rpt"
+        raise ReportError(f"{path}: has no instance of {TOP_FUNCTION}, expected the routed design with the engine in "
+                          "it. Run `codesign synth` again.")  # fmt: skip
     return found
-
-
-def _speed(
-    cost: Estimate,
-    board: Board,
-    synthesis: Csynth | None,
-    simulated: Cosim | None,
-    times: Timing | None,
-    watts: Power | None,
-    bench: Mapping[str, Any] | None,
-) -> dict[str, Figures]:
-    """Quantities a frame, by source. A bench's DRAM traffic is shown only if it was measured, not counted."""
-    said: Mapping[str, Any] = {} if bench is None else bench
-    cycles = None if simulated is None else simulated.maximum
-    rail = _rail(said)
-    return {
-        "clock asked for, MHz": _figures(estimated=board.clock_mhz),
-        "clock reached, MHz": _figures(
-            synthesized=None if synthesis is None else 1e3 / synthesis.estimated_ns,
-            **{"post-route": None if times is None else 1e3 / (_period(times, board) - times.wns)},
-        ),
-        "engine, cycles": _figures(estimated=cost.cycles, simulated=cycles),
-        "engine, ms": _figures(
-            estimated=cost.seconds * 1e3,
-            simulated=None if cycles is None else cycles / cost.clock_hz * 1e3,
-            measured=said.get("engine_ms", {}).get("median"),
-        ),
-        "picture to boxes, ms": _figures(measured=said.get("latency_ms", {}).get("median")),
-        "frames/s": _figures(
-            estimated=1 / cost.seconds,
-            simulated=None if not cycles else cost.clock_hz / cycles,
-            measured=said.get("frames_per_s"),
-        ),
-        "DRAM, bytes": _figures(
-            estimated=cost.read_bytes + cost.written_bytes,
-            measured=said.get("dram_bytes_per_frame") if said.get("dram_kind") == "measured" else None,
-        ),
-        "power, W": _figures(
-            measured=None if rail is None else rail[1],
-            **{"post-route": None if watts is None else watts.total},
-        ),
-    }
-
-
-def _rail(bench: Mapping[str, Any]) -> tuple[str, float, float] | None:
-    """Name, W while busy, and W while idle, of the rail with most power: it is or feeds the others."""
-    rails = bench.get("power_w") or {}
-    return max(((name, r["busy"], r["idle"]) for name, r in rails.items()), key=lambda r: r[1], default=None)
-
-
-def _figures(**known: float | None) -> Figures:
-    return {source: known.get(source) for source in SOURCES}
-
-
-def _size(
-    estimated: Mapping[str, parts.Counted],
-    synthesized: Mapping[str, Cells] | None,
-    routed: Mapping[str, Cells] | None,
-) -> dict[str, dict[str, Figures]]:
-    """Cells by unit; `engine` is all of them together, OUTSIDE what the bitstream holds beside it."""
-    known: dict[str, Mapping[str, parts.Counted | Cells]] = {
-        "estimated": {**estimated, "engine": sum(estimated.values(), parts.Counted())},
-        "synthesized": {} if synthesized is None else {**synthesized, "engine": parts.whole(synthesized)},
-        "post-route": {} if routed is None else {**routed, "engine": parts.whole(routed)},
-    }
-    units = [*estimated, "engine", *([parts.OUTSIDE] if routed is not None else [])]
-    return {
-        unit: {
-            kind: _figures(**{source: _cells(found.get(unit), kind) for source, found in known.items()})
-            for kind in SIZES
-        }
-        for unit in units
-    }
-
-
-def _cells(found: parts.Counted | Cells | None, kind: str) -> float | None:
-    """One kind of cells; estimates count no LUT and FF."""
-    value = getattr(found, kind.lower(), None)
-    return None if value is None else float(value)

@@ -9,11 +9,13 @@ is OUTSIDE.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codesign.contract import Contract
+from codesign.contract import Contract, Verdict
 from codesign.csynth import Csynth
+from codesign.cycles import Simulation
+from codesign.estimate import Estimate
 from codesign.reports import Cells, Instance
 from codesign.resources import Resources
 
@@ -38,7 +40,6 @@ PARTS = (
     ("pointwise requantization", ENGINE),
     ("table", ENGINE),
     ("port", ENGINE),
-    ("finish", "finish"),
     ("window", "window"),
     ("depthwise", "window"),
     ("ring", "window"),
@@ -50,8 +51,9 @@ SHARED = "requantizers"  # half of them at the window's end, half behind the arr
 
 @dataclass(frozen=True)
 class Counted:
-    """What an estimate counts of a unit: DSP, halves of BRAM36, URAM. LUT and FF of logic are not counted."""
+    """What an estimate counts of a unit: DSP, halves of BRAM36, URAM, and LUTs of the kinds that it counts; no FF."""
 
+    lut: int = 0
     dsp: int = 0
     bram18: int = 0
     uram: int = 0
@@ -61,10 +63,13 @@ class Counted:
         return self.bram18 / 2
 
     def __add__(self, other: Counted) -> Counted:
-        return Counted(self.dsp + other.dsp, self.bram18 + other.bram18, self.uram + other.uram)
+        return Counted(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
 
     def __sub__(self, other: Counted) -> Counted:
-        return Counted(self.dsp - other.dsp, self.bram18 - other.bram18, self.uram - other.uram)
+        return Counted(*(a - b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[int, int, int, int]:
+        return self.lut, self.dsp, self.bram18, self.uram
 
 
 def units_of(design: Contract) -> tuple[str, ...]:
@@ -82,14 +87,19 @@ def estimated(found: Resources, design: Contract) -> dict[str, Counted]:
         units[place] += counted
 
     for part in found.units:
-        counted = Counted(part.dsps, part.bram18, part.uram)
+        counted = Counted(part.luts, part.dsps, part.bram18, part.uram)
         if part.name == SHARED:
-            half = Counted(counted.dsp // 2, counted.bram18 // 2, counted.uram // 2)
+            half = Counted(*(value // 2 for value in counted.values()))
             add("window", half)
             add("finish" if "finish" in units else "pointwise", counted - half)
         else:
-            add(next((unit for word, unit in PARTS if word in part.name), ENGINE), counted)
+            named = part.name.partition(":")[0]  # "load: chunks" says whose it is
+            add(named if named in FUNCTIONS else _unit_by_words(part.name), counted)
     return units
+
+
+def _unit_by_words(part: str) -> str:
+    return next((unit for word, unit in PARTS if word in part), ENGINE)
 
 
 def unit_of(function: str | None, design: Contract) -> str | None:
@@ -147,6 +157,56 @@ def routed(root: Instance, design: Contract, top: str) -> dict[str, Cells]:
 
     add(root, OUTSIDE)
     return units
+
+
+# What an estimate calls the stages of a step, where that is not the name of a unit.
+STAGES = {"compute": "pointwise"}
+
+
+def cycles_estimated(cost: Estimate, design: Contract) -> dict[str, int]:
+    """Cycles of a frame in which each unit works. What comes before a step's stages is the parameters', with the
+    descriptor that names them."""
+    units = dict.fromkeys(units_of(design), 0)
+    found: dict[str, int] = {}
+    for step in cost.steps:
+        for stage, count in step.stages.items():
+            unit = STAGES.get(stage, stage)
+            if unit in units:
+                found[unit] = found.get(unit, 0) + count
+        found["parameters"] = found.get("parameters", 0) + step.parameters
+    return {unit: found[unit] for unit in units if unit in found}
+
+
+def cycles_simulated(found: Simulation, design: Contract) -> dict[str, int]:
+    """Cycles of a frame in which each unit works, stalls left out: of its processes the busiest, step by step."""
+    units: dict[str, int] = {}
+    for region in found.regions:
+        busy: dict[str, int] = {}
+        for process in region.processes:
+            unit = unit_of(process.name, design)
+            if unit is not None:
+                busy[unit] = max(busy.get(unit, 0), process.busy + process.fill + process.control)
+        for unit, count in busy.items():
+            units[unit] = units.get(unit, 0) + count
+    return units
+
+
+def slower(verdicts: Sequence[Verdict], design: Contract) -> dict[str, float]:
+    """By how much each unit's slowest loop is slower than promised: 1 where all intervals are as stated.
+
+    Without a unit that has a loop which no report names, or whose interval is not known.
+    """
+    factors: dict[str, list[float]] = {}
+    unknown: set[str | None] = set()
+    for verdict in verdicts:
+        unit, promise = unit_of(verdict.promise.function, design), verdict.promise
+        if unit is None or promise.ii is None:
+            continue
+        intervals = [loop.ii for loop in verdict.found if loop.ii is not None]
+        if not intervals or len(intervals) < len(verdict.found):
+            unknown.add(unit)
+        factors.setdefault(unit, []).extend(ii / promise.ii for ii in intervals)
+    return {unit: max(found) for unit, found in factors.items() if unit not in unknown}
 
 
 def whole(units: Mapping[str, Cells]) -> Cells:
