@@ -32,7 +32,6 @@ from codesign.decode import Detections, decode
 from codesign.decode import Detector as Heads
 from codesign.errors import BundleError, DataError
 from codesign.images import Pixels, Placement, letterbox, to_codes
-from codesign.ports import Ints
 from codesign.transport import unpack
 
 TIMEOUT_S = 2.0  # of a frame: many times what the slowest model takes
@@ -146,7 +145,7 @@ class Detector:
         """`stream` as a list."""
         return list(self.stream(images))
 
-    def maps(self, codes: npt.NDArray[np.int8]) -> dict[str, Ints]:
+    def maps(self, codes: npt.NDArray[np.int8]) -> dict[str, npt.NDArray[Any]]:
         """Raw integer outputs (H, W, C) for input codes (H, W, 3), as C simulation gives them."""
         with self._alone():
             self._memory(0).write({self.input: codes})

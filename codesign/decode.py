@@ -155,18 +155,19 @@ def suppress(
     boxes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], limit: float
 ) -> npt.NDArray[np.int64]:
     """Indices of the boxes (n, 4), best first, that no better kept box of their class overlaps by IoU > limit."""
-    corners = boxes.astype(np.float64)
-    low, high = corners[:, None, :2], corners[:, None, 2:]
-    shared = np.clip(
-        np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1)), 0, None
-    ).prod(2)
-    area = np.clip(corners[:, 2:] - corners[:, :2], 0, None).prod(1)
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T, np.float64)
+    wide = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    high = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    shared = np.maximum(wide, 0) * np.maximum(high, 0)
+    area = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
     # Multiplied out, so that boxes without area need no special case.
     over = (shared > limit * (area[:, None] + area - shared)) & (labels[:, None] == labels)
     kept: list[int] = []
+    standing = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
-        if not over[i, kept].any():
+        if standing[i]:
             kept.append(i)
+            standing &= ~over[i]
     return np.asarray(kept, np.int64)
 
 
