@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from codesign.digest import design_digest
 from codesign.errors import BundleError
 from codesign.ports import Port
 from codesign.program import EngineConfig, Program, decode
 
 FORMAT, VERSION = "codesign-bundle", 1
 MANIFEST, MODEL, CODE, DESIGN = "manifest.json", "model.onnx", "program.bin", "hls"
+SYNTHESIZED = ("synthesis", "design.bit", "design.hwh", "synthesis.json")  # what codesign synth adds
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def write(
     carried: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write a bundle; `design` is the sources by path, `carried` other texts by name. Replaces an earlier bundle,
-    and nothing else.
+    and nothing else. A synthesis of the same sources stays: it takes hours, and other weights do not change it.
 
     Raises BundleError if the place is taken by something else or the disk refuses.
     """
@@ -111,15 +113,20 @@ def write(
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     try:
-        replace_directory(out_dir, fill)
+        replace_directory(out_dir, fill, _keep_synthesis)
     except OSError as error:
         raise BundleError(f"{out_dir}: cannot be written ({error.strerror or error}). Free the disk, or choose "
                           "another -o.") from None  # fmt: skip
     return load(out_dir)
 
 
-def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make a directory with `fill` beside its place, then put it there; on any failure the old one stays."""
+def replace_directory(
+    target: Path, fill: Callable[[Path], None], carry: Callable[[Path, Path], None] | None = None
+) -> None:
+    """Make a directory with `fill` beside its place, then put it there; on any failure the old one stays.
+
+    carry: hears the old and the new directory once the new one is in place, and may move files over.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     old = work.with_name(work.name + "-old")
@@ -134,9 +141,23 @@ def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
             if old.exists():
                 os.rename(old, target)
             raise
+        if carry is not None and old.exists():
+            carry(old, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_synthesis(old: Path, new: Path) -> None:
+    """Move what `codesign synth` has made for hours, where the sources it was made from are the same."""
+    try:
+        before, after = _manifest(old), _manifest(new)
+    except BundleError:  # the old one was empty, or of another version: there is nothing to keep
+        return
+    if design_digest(before) == design_digest(after) and before.get("board") == after.get("board"):
+        for name in SYNTHESIZED:
+            if (old / name).exists():
+                os.rename(old / name, new / name)
 
 
 def load(directory: Path) -> Bundle:

@@ -202,7 +202,9 @@ def _wait(child: subprocess.Popen[Any], timeout: float, tick: Tick) -> int | Non
                     return None
     finally:
         if child.stdin is not None:
-            child.stdin.close()
+            child.stdin.close()  # the other side ends its tool when it sees this, and then ssh ends
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)
         if child.poll() is None:
             _end(child)
 

@@ -31,7 +31,7 @@ PATCH = (
     "(answer record 76960)"
 )
 STREAM_MISUSE = re.compile(
-    r"WARNING:.*Hls::stream.*(?:is read while empty|contains leftover data)", re.IGNORECASE
+    r"WARNING\b.*Hls::stream.*(?:is read while empty|contains leftover data)", re.IGNORECASE
 )
 
 

@@ -380,3 +380,17 @@ def test_json(synth: Synth, done: Path) -> None:
         "bitstream",
     ]
     assert {tool["release"] for tool in facts["tools"]} == {"2020.1"}
+
+
+def test_building_again_keeps_a_synthesis_of_the_same_sources(done: Path, synth: Synth) -> None:
+    """Other weights are another program for the same engine."""
+    bit = file_digest(done / "design.bit")
+    bundle_of_mini(done, "pynq-z2", lanes=1)
+    assert file_digest(done / "design.bit") == bit
+    assert set(synth(done, "--no-cosim").states().values()) == {"kept"}
+    bundle_of_mini(done, "pynq-z2", lanes=2)
+    assert not (done / "design.bit").exists() and not (done / "synthesis").exists()
+
+
+def test_the_number_of_processes_is_no_reason_to_run_again(synth: Synth, done: Path) -> None:
+    assert set(synth(done, "--no-cosim", "--jobs", 7).states().values()) == {"kept"}
