@@ -7,9 +7,10 @@ from pathlib import Path
 from codesign.contract import broken, compare, contract, unproven
 from codesign.csynth import csynth
 from codesign.errors import CodesignError
+from codesign.handoff import board_clock
 from codesign.reports import ReportError, Timing, cosim, timing
 from codesign.synth_log import STREAM_MISUSE, first_error, hint, progress, read
-from codesign.synth_tcl import Job
+from codesign.synth_tcl import OUTPUT, Job
 
 
 class SynthesisFailed(CodesignError):
@@ -55,7 +56,7 @@ def _check(step: str, directory: Path, log: Path, job: Job) -> str:
         slack = timing(reports / "timing.rpt")
         if not slack.met:
             raise SynthesisFailed(_too_slow(slack, job, reports))
-        return f"timing met, {slack.wns:+.3f} ns of slack"
+        return f"timing met, {slack.wns:+.3f} ns of slack{_clock(reports.parent / OUTPUT, job)}"
     return ""
 
 
@@ -99,3 +100,16 @@ def _too_slow(slack: Timing, job: Job, reports: Path) -> str:
         f"{slack.failing} endpoints fail{f', worst {slack.worst}' if slack.worst else ''}. No bitstream was put into "
         f"the bundle. {advice} in {reports / 'timing.rpt'}."
     )
+
+
+def _clock(output: Path, job: Job) -> str:
+    """Raises where PYNQ would give the design a faster clock than its timing was met for; says it where slower."""
+    asked = job.board.fabric_mhz(job.clock_mhz)
+    found = board_clock(output / "design.hwh", job.board)
+    if found > 1.001 * asked:
+        raise SynthesisFailed(
+            f"{job.board.name}: PYNQ would run the design at {found:.1f} MHz, expected {asked:.1f}, for which "
+            "timing was met. No bitstream was put into the bundle. Is ps.fabric_pll_mhz of the board right? Else try another "
+            "--clock."
+        )
+    return "" if found > 0.999 * asked else f", but PYNQ will run it at {found:.1f} MHz"

@@ -7,6 +7,9 @@ import pytest
 from codesign.board import load_board
 from codesign.handoff import SETTINGS, board_clock
 from codesign.reports import ReportError
+from codesign.synth_check import SynthesisFailed, check
+from codesign.synth_tcl import Job
+from tests.vendor import reports
 
 
 def handoff(tmp_path, family, divisors=("5", "2"), source=None, modules=1):
@@ -63,3 +66,34 @@ def test_files_that_are_none(tmp_path):
     half.write_text(half.read_text()[:90])
     with pytest.raises(ReportError, match="expected a hardware handoff"):
         board_clock(half, board)
+
+
+def judged(tmp_path, name, mhz, divisors):
+    """What `codesign synth` says of a bitstream with these divisors, whose timing was met."""
+    work = tmp_path / "synthesis"
+    for folder in ("reports", "logs", "output"):
+        (work / folder).mkdir(parents=True)
+    board = load_board(name)
+    assert reports.main(["timing", str(work / "reports" / "timing.rpt")]) == 0
+    handoff(work / "output", board.family, divisors)
+    return check(
+        "bitstream",
+        tmp_path,
+        work / "logs" / "bitstream.log",
+        Job(board, mhz, "vitis_hls", "2022.1", "2022.1"),
+    )
+
+
+def test_a_clock_as_timed_passes(tmp_path):
+    assert judged(tmp_path, "pynq-z2", 143, ("7", "1")) == "timing met, +0.412 ns of slack"
+
+
+def test_a_slower_clock_is_said(tmp_path):
+    assert judged(tmp_path, "pynq-z2", 143, ("4", "2")).endswith(", but PYNQ will run it at 125.0 MHz")
+
+
+def test_a_faster_clock_than_timed_gives_no_bitstream(tmp_path):
+    with pytest.raises(
+        SynthesisFailed, match=r"would run the design at 300.0 MHz, expected 250.0, for which timing"
+    ):
+        judged(tmp_path, "ultra96", 250, ("5", "1"))
