@@ -109,7 +109,7 @@ def _clock(output: Path, job: Job) -> str:
     if found > 1.001 * asked:
         raise SynthesisFailed(
             f"{job.board.name}: PYNQ would run the design at {found:.1f} MHz, expected {asked:.1f}, for which "
-            "timing was met. No bitstream was put into the bundle. Is ps.fabric_pll_mhz of the board right? Else try another "
-            "--clock."
+            "timing was met. No bitstream was put into the bundle. Is ps.fabric_pll_mhz of the board right? Else try "
+            "another --clock."
         )
     return "" if found > 0.999 * asked else f", but PYNQ will run it at {found:.1f} MHz"
