@@ -86,10 +86,12 @@ def _bench(given: argparse.Namespace) -> tuple[Any, int]:
     from boards.detector import Detector
 
     with Detector(given.bundle, timeout=given.timeout) as detector:
-        result = bench(
-            detector, given.frames, given.pictures, lambda text: sys.stderr.write(f"{text}\n") and None
-        )
+        result = bench(detector, given.frames, given.pictures, _say)
     return result, FAILED if result["bit_exact"]["differences"] else 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":
