@@ -20,6 +20,7 @@ from codesign.bundle import MANIFEST, Bundle, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
 from codesign.cycles import Simulation, simulate
+from codesign.emit import sources
 from codesign.estimate import estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
 from codesign.figures import Figures, period_of, rail_of
@@ -157,7 +158,13 @@ def _evidence(directory: Path) -> Evidence:
 
 
 def _played(bundle: Bundle, board: Board, nodes: Sequence[Sequence[str]]) -> Simulation:
-    """One frame, whose pictures change no cycle."""
+    """One frame, whose pictures change no cycle. Sources of another version may not fit what counts them here."""
+    emitted = sources(bundle.config)
+    found = {path: bundle.hls / path for path in emitted}
+    others = [p for p, file in found.items() if not file.is_file() or file.read_text("utf-8") != emitted[p]]
+    if others:
+        raise ReportError(f"{bundle.hls}: {len(others)} files are not what this version of codesign writes, expected "
+                          "its own to simulate them. Build the bundle again, or leave out --simulate.")  # fmt: skip
     return simulate(bundle.hls, bundle.program, board, nodes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -254,6 +255,45 @@ def test_a_synthesis_that_stopped_early(make: Make, capsys: pytest.CaptureFixtur
     )
     assert "The RTL was not simulated." in err and "Not placed and routed." in err
     assert column(report(bundle), "estimated")["clock asked for, MHz"] == 100
+
+
+def test_a_simulated_frame(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same figures as the simulation's own; units work no longer than the frame lasts."""
+    from codesign.bundle import load
+    from codesign.cycles import simulate
+
+    bundle = make("csynth", csynth={"ii": "pointwise.MultiplyAccumulate:2"})
+    code, out, err = run(bundle, capsys, "--simulate", "--json")
+    said = json.loads(out)
+    cost = load(bundle)
+    found = simulate(cost.hls, cost.program, load_board(BOARD))
+    assert code == 1  # the interval
+    assert said["speed"]["engine, cycles"]["simulated"] == found.cycles
+    assert said["speed"]["frames/s"]["simulated"] == pytest.approx(1 / found.seconds)
+    assert said["speed"]["DRAM, bytes"]["simulated"] == found.read_bytes + found.written_bytes
+    cycles = said["cycles"]
+    assert {"load", "window", "pointwise", "store"} <= cycles.keys()
+    for unit in ("load", "window", "pointwise", "store"):
+        assert 0 < cycles[unit]["simulated"] <= found.cycles
+        assert 0 < cycles[unit]["estimated"]
+        twice = 2 if unit == "pointwise" else 1
+        assert cycles[unit]["synthesized"] == twice * cycles[unit]["estimated"]
+
+
+def test_sources_of_another_version_are_not_simulated(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make()
+    path = bundle / "hls/store.hpp"
+    path.write_text(path.read_text() + "// older\n")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["hls/store.hpp"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert run(bundle, capsys)[0] == 0
+    code, out, err = run(bundle, capsys, "--simulate")
+    assert (code, out) == (2, "")
+    assert err.replace(str(bundle), "DIR") == (
+        "error: DIR/hls: 1 files are not what this version of codesign writes, expected its own to simulate them. "
+        "Build the bundle again, or leave out --simulate.\n"
+    )
 
 
 # --- failures ---------------------------------------------------------------------------------------------------
