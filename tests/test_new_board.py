@@ -13,8 +13,11 @@ from codesign import cli
 from codesign.board import CARRIED, bundle_board, load_board
 from codesign.bundle import load
 from codesign.compat import check_image, check_tools
+from codesign.handoff import board_clock
 from codesign.synth_tcl import STEPS, Job, scripts
+from codesign.transport import read
 from tests.mini import MINI
+from tests.vendor.launch import install
 
 POCKET = """
 title = "Pocket 7, which does not exist"
@@ -39,7 +42,7 @@ ports = 4
 width_bits = 64
 source = "AMD UG585"
 [ps]
-fabric_pll_mhz = 1_200
+fabric_pll_mhz = 1_000
 source = "this test"
 [ps.properties]
 PCW_CRYSTAL_PERIPHERAL_FREQMHZ = "40"
@@ -145,6 +148,26 @@ def test_one_toml_is_built_estimated_simulated_and_synthesized_for(toml: Path, t
         for name, value in board.ps.items():
             assert f"CONFIG.{name} {{{value}}}" in texts["design.tcl"]
     check_image(board, "3.1.2", "2024.1")
+
+
+@pytest.mark.skipif(
+    shutil.which("tclsh") is None, reason="tclsh is not installed: the stand-in tools need it"
+)
+def test_one_toml_gets_a_bitstream_from_the_stand_in(toml: Path, tmp_path: Path, capsys):
+    """To the one file that goes to the board, with the TOML in it, which says which image it needs."""
+    bundle = tmp_path / "bundle"
+    assert run("build", MINI, "--board", toml, "--lanes", 1, "-o", bundle) == 0
+    board = load_board(toml)
+    shutil.rmtree(toml.parent)
+    tools = install(tmp_path / "xilinx", "2022.1")
+    assert run("synth", bundle, "--tools", tools, "--no-cosim") == 0, capsys.readouterr().err
+    record = json.loads((bundle / "synthesis.json").read_text())
+    assert (record["board"], record["part"]) == (toml.stem, board.part)
+    assert record["clock_mhz"] == pytest.approx(board.fabric_mhz(board.clock_mhz), abs=1e-3)
+    assert board_clock(bundle / "design.hwh", board) == pytest.approx(record["clock_mhz"], abs=1e-3)
+
+    assert run("bundle", bundle, "-o", tmp_path / "one.codesign") == 0
+    assert read(tmp_path / "one.codesign")[CARRIED].decode() == (bundle / CARRIED).read_text()
 
 
 def test_a_bundle_carries_only_boards_that_the_package_lacks(toml: Path, tmp_path: Path):
