@@ -25,7 +25,7 @@ help:
 	@echo 'make test-fast  the tests without those marked slow'
 	@echo 'make bench      benchmarks, as ratios measured side by side'
 	@echo 'make lint       ruff, clang-format, mypy'
-	@echo 'make notebooks  execute the notebooks in place'
+	@echo 'make notebooks  execute the notebooks in place (the one for boards runs on boards)'
 	@echo 'make golden     rewrite the golden files; read the diff'
 	@echo 'make clean      remove what the above have made'
 
@@ -51,7 +51,7 @@ types: $(VENV)/.all
 	$(BIN)/mypy
 
 notebooks: $(VENV)/.all
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/quantize.ipynb notebooks/compile.ipynb
 
 golden: $(VENV)/.all
 	$(BIN)/python -m pytest -n $(WORKERS) --update-golden

@@ -18,9 +18,12 @@ import pytest
 from codesign import cli, csim
 from codesign.board_wheel import FILE, files, wheel
 from codesign.bundle import load
+from codesign.cli_compile import build_bundle
 from codesign.decode import Detections
 from codesign.deploy import pack, pictures_file
+from codesign.images import letterbox, read_image
 from codesign.rungs import csim_runner
+from codesign.shipped import samples
 from quant.data import Sample
 from tests.board.bundles import synthesised
 from tests.mini import CLASSES, bundle_of_mini
@@ -140,8 +143,11 @@ def test_what_synth_makes_runs_on_the_board(release: str, board: str, tmp_path: 
 
 @needs_pynq
 @pytest.mark.slow
-def test_the_notebook_runs_on_the_software_device(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a board: the bundle is installed, the kernel is that of pynq's environment. It shows boxes and figures."""
+def test_the_notebook_runs_on_the_software_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a board: codenet-tiny is installed, the kernel is that of pynq's environment, boxes and figures are shown.
+
+    On every picture it finds as many objects as C simulation does here.
+    """
     nbformat = pytest.importorskip(
         "nbformat", reason="the notebook client of the test extra is not installed"
     )
@@ -151,29 +157,38 @@ def test_the_notebook_runs_on_the_software_device(place: Path, monkeypatch: pyte
     extras = PYTHON.parent.parent / "notebook"  # Pillow and ipykernel, kept apart from what the driver needs
     if not extras.is_dir():
         pytest.skip("no ipykernel for the Python with pynq: `make .venv-pynq/.made`")
-    kernel = place / "jupyter" / "kernels" / "board"
+    build_bundle("codenet-tiny", tmp_path / "mini", "ultra96")
+    directory = synthesised(tmp_path / "mini")
+    pictures = [read_image(path) for path in samples()[:2]]
+    pack(directory, tmp_path / "codenet-tiny.codesign", pictures)
+    env = environment(tmp_path, HERE / "site", ROOT, extras)
+    env["CODESIGN_OVERLAYS"] = str(tmp_path / "overlays")
+    kernel = tmp_path / "jupyter" / "kernels" / "board"
     kernel.mkdir(parents=True)
-    env = environment(place, HERE / "site", ROOT, extras) | {"CODESIGN_OVERLAYS": str(place / "overlays")}
     argv = [str(PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(
         json.dumps({"argv": argv, "display_name": "board", "language": "python", "env": env})
     )
-    monkeypatch.setenv("JUPYTER_PATH", str(place / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    install = ["install", str(tmp_path / "codenet-tiny.codesign"), "--notebooks", str(tmp_path)]
     done = subprocess.run(
-        [str(PYTHON), "-m", "boards", "install", str(place / "mini.codesign"), "--notebooks", str(place)],
-        env=env, cwd=place, capture_output=True, text=True,
+        [str(PYTHON), "-m", "boards", *install], env=env, cwd=tmp_path, capture_output=True, text=True
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     installed = json.loads(done.stdout)
-    assert (installed["name"], installed["board"]) == ("mini", "ultra96")
+    assert (installed["name"], installed["board"]) == ("codenet-tiny", "ultra96")
     notebook = nbformat.read(installed["notebook"], as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="board", resources={"metadata": {"path": str(place)}}
-    ).execute()
-    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    assert sum("image/png" in out.get("data", {}) for out in outputs) == 2
-    assert any("'source': 'software device'" in out.get("data", {}).get("text/plain", "") for out in outputs)
-    assert any("'differences': 0" in out.get("data", {}).get("text/plain", "") for out in outputs)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="board", resources=folder).execute()
+    shown = [out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", [])]
+    texts = [data.get("text/plain", "") for data in shown]
+    assert sum("image/png" in data for data in shown) == 2
+    detect = csim_runner(load(directory)).detect
+    counts = [len(detect(letterbox(p, 128, 128)[0]).above(0.3)) for p in pictures]
+    assert all(counts)
+    listed = next(text for text in texts if text.startswith("[") and text != "['codenet-tiny']")
+    assert json.loads(listed)[:2] == counts
+    assert any("'source': 'software device'" in text and "'differences': 0" in text for text in texts)
 
 
 def test_the_package_for_the_board_is_complete_and_has_no_more() -> None:
