@@ -47,7 +47,7 @@ def speed(
     cycles = None if rtl is None else rtl.maximum
     rail = rail_of(said)
     return {
-        "clock asked for, MHz": _figures(estimated=board.clock_mhz),
+        "clock asked, MHz": _figures(estimated=board.clock_mhz),
         "clock reached, MHz": _figures(
             synthesized=None if synthesis is None else 1e3 / synthesis.estimated_ns,
             **{"post-route": None if times is None else 1e3 / (period_of(times, board) - times.wns)},
@@ -63,7 +63,7 @@ def speed(
             measured=said.get("engine_ms", {}).get("median"),
             **{"co-simulated": None if cycles is None else cycles / cost.clock_hz * 1e3},
         ),
-        "picture to boxes, ms": _figures(measured=said.get("latency_ms", {}).get("median")),
+        "image to boxes, ms": _figures(measured=said.get("latency_ms", {}).get("median")),
         "frames/s": _figures(
             estimated=1 / cost.seconds,
             simulated=None if simulated is None else 1 / simulated.seconds,

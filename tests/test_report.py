@@ -191,7 +191,7 @@ def test_everything_side_by_side(make: Make, capsys: pytest.CaptureFixture[str])
     assert said["speed"]["engine, cycles"]["co-simulated"] == 99_000
     assert said["speed"]["engine, ms"]["co-simulated"] == pytest.approx(99 / mhz)
     assert said["speed"]["engine, ms"]["measured"] == 3.5
-    assert said["speed"]["picture to boxes, ms"] == dict.fromkeys(SOURCES) | {"measured": 4.5}
+    assert said["speed"]["image to boxes, ms"] == dict.fromkeys(SOURCES) | {"measured": 4.5}
     assert said["speed"]["frames/s"]["measured"] == 230.5
     assert said["speed"]["DRAM, bytes"]["measured"] is None  # counted, not measured
     assert said["speed"]["power, W"] == dict.fromkeys(SOURCES) | {"post-route": 2.1, "measured": 3.25}
@@ -254,7 +254,7 @@ def test_a_synthesis_that_stopped_early(make: Make, capsys: pytest.CaptureFixtur
         "Vivado HLS 2020.1 expects 9.5 ns, more than 10 ns less 1.25 ns for routing: timing may fail." in err
     )
     assert "The RTL was not simulated." in err and "Not placed and routed." in err
-    assert column(report(bundle), "estimated")["clock asked for, MHz"] == 100
+    assert column(report(bundle), "estimated")["clock asked, MHz"] == 100
 
 
 def test_a_simulated_frame(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
