@@ -101,6 +101,8 @@ class Engine(DefaultIP):
             self.write(self._interrupts_at[0], 1)
             self.write(self._interrupts_at[1], 1)  # when done; not when ready
             self._interrupting = True
+        if self._interrupting:
+            self._acknowledge()  # of frames that were waited for without; this one may be over too, and done() tells
         while not self.done():
             if time.monotonic() > deadline:
                 raise EngineTimeout(self.name, self.read(self._control), timeout)

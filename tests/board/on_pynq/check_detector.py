@@ -139,6 +139,20 @@ def check_two_detectors_can_share_a_bitstream(bundle: Path, device: Any, expecte
     assert device.downloads == 1
 
 
+def check_an_interrupt_of_an_earlier_frame_wakes_nobody(bundle: Path, device: Any, expected: Any) -> None:
+    """Frames that are polled for leave their status bits set; the next coroutine sleeps all the same."""
+    device.seconds = 0.05
+
+    async def mixed(detector: Detector) -> None:
+        for _ in range(3):
+            await detector.run_async(expected["pictures"][0])
+            detector.run(expected["pictures"][0])
+
+    with Detector(bundle) as detector:
+        asyncio.run(mixed(detector))
+    assert 3 <= device._intc.fired <= 4
+
+
 def check_the_interrupt_is_found_and_used(bundle: Path, device: Any, expected: Any) -> None:
     device.seconds = 0.02
     with Detector(bundle) as detector:
