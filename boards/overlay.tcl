@@ -68,7 +68,7 @@ proc build_block_design {} {
   set index 0
   foreach master $masters {
     set bridge [interconnect memory_interconnect_$index 1 1]
-    connect_bd_intf_net $master [get_bd_intf_pins $bridge/S00_AXI]
+    connect_bd_intf_net [get_bd_intf_pins $master] [get_bd_intf_pins $bridge/S00_AXI]
     connect_bd_intf_net [get_bd_intf_pins $bridge/M00_AXI] [get_bd_intf_pins $ps/[ps_memory_port $index]]
     lappend clock_pins [get_bd_pins $bridge/aclk] [get_bd_pins $ps/[ps_memory_clock $index]]
     lappend reset_pins [get_bd_pins $bridge/aresetn]

@@ -8,18 +8,16 @@
 | 3 | integer graph, node by node | 2 | exact: the contract of the model file leaves no cause for one LSB |
 | 4 | integer-valued ONNX in onnxruntime | 3 | exact |
 | 5 | the bundle's own C++, native and ap_int types; planned for other numbers of lanes too, where asked | 3 | exact |
-| 6 | RTL | 5 | needs Vivado |
-| 7 | board | 5 | needs a board |
+| 6 | RTL | 5 | exact; quoted from `codesign synth`, which needs Vivado |
+| 7 | board | 5 | exact; quoted from `codesign bench` on a board |
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,16 +25,20 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign import onnx_io, onnx_read
-from codesign.bundle import Bundle
+from codesign.bundle import MANIFEST, Bundle
 from codesign.csim import Engine, Simulator
+from codesign.digest import design_digest
 from codesign.emit import emit
 from codesign.errors import CodesignError, ToolMissing
+from codesign.evidence import bench_of
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Array, Graph, evaluate
 from codesign.ops import DeformDwConv
 from codesign.plan import plan
 from codesign.program import Step
 from codesign.rungs import Codes, OnnxSession, picture_input, simulator_of
+from codesign.synth_files import read_json
+from codesign.vivado import HLS_TOOLS
 
 Status = Literal["ok", "fail", "quoted", "not run"]
 Say = Callable[[str], object]
@@ -266,12 +268,40 @@ def _equal(a: Step, b: Step, field: str) -> bool:
     return bool(np.array_equal(getattr(a, field), getattr(b, field)))
 
 
-def hardware() -> list[Rung]:
-    """Rungs 6 and 7 are not run by this version; says what is missing here."""
-    vivado = os.environ.get("VIVADO_HLS") or shutil.which("vivado_hls") or shutil.which("vitis_hls")
-    rtl = "co-simulation is not automated yet" if vivado else "no Vivado"
-    board = "needs a bitstream and a driver" if find_spec("pynq") else "no board"
-    return [Rung(6, "RTL, co-simulation", 5, "not run", rtl), Rung(7, "board", 5, "not run", board)]
+def hardware(directory: Path | None = None) -> list[Rung]:
+    """Rungs 6 and 7: what `codesign synth` and `codesign bench` found with this bundle, or how to have it run.
+
+    Raises ReportError for a damaged record.
+    """
+    return [_rtl(directory), _board(directory)]
+
+
+def _rtl(directory: Path | None) -> Rung:
+    """Co-simulation of this very design: the digest of its sources was kept with the result."""
+    name, against = "RTL, co-simulation", 5
+    if directory is not None:
+        steps = read_json(directory / "synthesis" / "state.json").get("steps", {})
+        found = steps.get("cosim", {}) if isinstance(steps, dict) else {}
+        if found.get("design") == design_digest(read_json(directory / MANIFEST)):
+            return Rung(
+                6, name, against, "quoted", f"passed with {found.get('tool')}, {found.get('finished')}"
+            )
+    tools = any(shutil.which(tool) for tool in HLS_TOOLS)
+    said = "run codesign synth --stop-after cosim" if tools else "no Vivado"
+    return Rung(6, name, against, "not run", said)
+
+
+def _board(directory: Path | None) -> Rung:
+    bench = None if directory is None else bench_of(directory)
+    if bench is None or bench["source"] != "board":
+        said = (
+            "no board" if bench is None else "codesign bench has run on the software device, not on a board"
+        )
+        return Rung(7, "board", 5, "not run", said)
+    exact = bench["bit_exact"]
+    state: Status = "fail" if exact["differences"] else "quoted"
+    note = f"{exact['vectors']} vectors on {bench.get('board')}, {exact['differences']} differences"
+    return Rung(7, "board", 5, state, note)
 
 
 def climb(
@@ -289,7 +319,7 @@ def climb(
     rungs, values = models(bundle.model, graph, codes, say)
     simulated = simulation(bundle, graph, codes, values, say)
     simulated += other_lanes(bundle, graph, codes, values, lanes, say)
-    return [*quoted(graph), *rungs, *simulated, *hardware()]
+    return [*quoted(graph), *rungs, *simulated, *hardware(bundle.directory)]
 
 
 _ONNX = (

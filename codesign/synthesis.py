@@ -216,8 +216,8 @@ class _Run:
             raise SynthesisFailed(f"{where}: ended without an error, but one of {', '.join(MADE[step])} is missing. "
                                   f"The log is {log}.")  # fmt: skip
         said = check(step, self.directory, log, self.job)
-        self.steps[step] = {"key": key, "seconds": seconds, "finished": _now(), "tool": tool.title,
-                            "machine": self.machine.name, "note": said}  # fmt: skip
+        self.steps[step] = {"key": key, "design": self.digest, "seconds": seconds, "finished": _now(),
+                            "tool": tool.title, "machine": self.machine.name, "note": said}  # fmt: skip
         self._save()
         return Done(step, seconds, False, said)
 

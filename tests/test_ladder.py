@@ -14,6 +14,7 @@ import pytest
 from codesign import ladder
 from codesign.bundle import Bundle, load
 from codesign.csim import Engine
+from codesign.digest import design_digest
 from codesign.errors import ToolMissing
 from codesign.ir import evaluate
 from codesign.ladder import CARD, Rung, climb, compare, failed, hardware, quoted, trial_codes
@@ -135,14 +136,35 @@ def test_without_a_compiler_there_is_no_ladder(bundle: Bundle, monkeypatch: pyte
 
 
 def test_hardware_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VIVADO_HLS", raising=False)
     monkeypatch.setattr(ladder.shutil, "which", lambda name: None)
-    monkeypatch.setattr(ladder, "find_spec", lambda name: None)
     assert [(r.number, r.status, r.note) for r in hardware()] == [
         (6, "not run", "no Vivado"), (7, "not run", "no board"),
     ]  # fmt: skip
-    monkeypatch.setenv("VIVADO_HLS", "vivado_hls")
-    assert hardware()[0].note == "co-simulation is not automated yet"
+    monkeypatch.setattr(ladder.shutil, "which", lambda name: name)
+    assert hardware()[0].note == "run codesign synth --stop-after cosim"
+
+
+def test_hardware_quotes_what_was_found_with_this_design(bundle: Bundle, tmp_path: Path) -> None:
+    """Co-simulation of other sources, and a bench on the software device, say nothing of rungs 6 and 7."""
+    shutil.copytree(bundle.directory, tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    (tmp_path / "b" / "synthesis").mkdir()
+    state = tmp_path / "b" / "synthesis" / "state.json"
+    for design, status in ((design_digest(manifest), "quoted"), ("another", "not run")):
+        entry = {"design": design, "tool": "Vivado HLS 2020.1", "finished": "2026-11-23"}
+        state.write_text(json.dumps({"steps": {"cosim": entry}}))
+        assert hardware(tmp_path / "b")[0].status == status
+    state.write_text("{")
+    assert hardware(tmp_path / "b")[0].status == "not run"
+    for source, differences, status in (
+        ("board", 0, "quoted"),
+        ("board", 3, "fail"),
+        ("software device", 0, "not run"),
+    ):
+        bench = {"format": "codesign-bench", "version": 1, "source": source, "latency_ms": {"median": 1.0},
+                 "board": "pynq-z2", "bit_exact": {"vectors": 4, "differences": differences}}  # fmt: skip
+        (tmp_path / "b" / "bench.json").write_text(json.dumps(bench))
+        assert hardware(tmp_path / "b")[1].status == status
 
 
 def test_the_engine_is_compiled_from_the_bundle_itself(bundle: Bundle) -> None:

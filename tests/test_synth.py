@@ -14,6 +14,7 @@ import pytest
 from codesign import cli, vectors
 from codesign.bundle import load
 from codesign.digest import design_digest
+from codesign.ladder import hardware
 from codesign.synth_files import file_digest
 from tests.mini import bundle_of_mini
 from tests.vendor.launch import install
@@ -103,8 +104,13 @@ def logs(bundle: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("release", ["2020.1", "2022.1", "2025.1"])
-def test_a_bundle_gets_its_bitstream(synth: Synth, bundle: Path, release: str) -> None:
+@pytest.mark.parametrize(
+    ("board", "release"),
+    [("pynq-z2", "2020.1"), ("pynq-z2", "2025.1"), ("ultra96", "2020.1"), ("ultra96", "2022.1")],
+)
+def test_a_bundle_gets_its_bitstream(synth: Synth, tmp_path: Path, board: str, release: str) -> None:
+    """Both families, every HLS tool."""
+    bundle = bundle_of_mini(tmp_path / "bundle", board, lanes=1)
     before = {p: file_digest(p) for p in bundle.rglob("*") if p.is_file()}
     ended = synth(bundle, release=release)
     assert ended.code == 0, ended.err
@@ -115,11 +121,13 @@ def test_a_bundle_gets_its_bitstream(synth: Synth, bundle: Path, release: str) -
         release
     ]
     assert record.pop("finished").startswith("20")
+    part, mhz = {"pynq-z2": ("xc7z020clg400-1", 142.857), "ultra96": ("xczu3eg-sbva484-1-i", 250.0)}[board]
     assert record == {
-        "format": "codesign-synthesis", "version": 1, "tool": {"hls": title, "vivado": release}, "board": "pynq-z2",
-        "part": "xc7z020clg400-1", "clock_mhz": 142.857, "design": design_digest(manifest),
+        "format": "codesign-synthesis", "version": 1, "tool": {"hls": title, "vivado": release}, "board": board,
+        "part": part, "clock_mhz": mhz, "design": design_digest(manifest),
         "bit": file_digest(bundle / "design.bit"), "hwh": file_digest(bundle / "design.hwh"),
     }  # fmt: skip
+    assert hardware(bundle)[0].status == "quoted", "verify tells of the co-simulation"
     assert {p: file_digest(p) for p in before} == before
     load(bundle)
     work = bundle / "synthesis"

@@ -123,7 +123,7 @@ REMOVED = [
     "set_property -dict [list CONFIG.C_IRQ_CONNECTION 1]",
     "lappend clock_pins [get_bd_pins $control/aclk]",
     "lappend reset_pins [get_bd_pins $control/aresetn]",
-    "connect_bd_intf_net $master",
+    "connect_bd_intf_net [get_bd_intf_pins $master]",
     "connect_bd_intf_net [get_bd_intf_pins $bridge/M00_AXI]",
     "lappend clock_pins [get_bd_pins $bridge/aclk]",
     "lappend reset_pins [get_bd_pins $bridge/aresetn]",
