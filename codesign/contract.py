@@ -221,8 +221,9 @@ def _promises(
 
 
 def _module_pattern(function: str) -> str:
-    """`window` names window, window_Config_s, window_Config_Pipeline_Word and design_1_0_0_window_Config_s."""
-    return rf"(?:^|_){re.escape(function)}(?=$|_Config(?:_|$)|_Pipeline_|_s$|_\d+$)"
+    """`window` names window, window_Config_s, window_Config_Pipeline_Word, design_1_core_0_0_window_Config_s, and
+    window_0_s, as Vivado HLS spells template arguments until 2019."""
+    return rf"(?:^|_){re.escape(function)}(?=_Config(?:_|$)|_Pipeline_|(?:_\d+)*(?:_s)?(?:_\d+)?$)"
 
 
 def _texts(folder: Path) -> dict[str, str]:

@@ -19,11 +19,8 @@ from codesign.reports import Cells, ReportError, text_of
 TOP = "csynth.xml"
 WHAT = "a report of csynth_design"
 SHOWN = 6  # files that an error names
-# What a loop's element holds beside the loops in it.
-FACTS = frozenset((
-    *("Name", "Slack", "TripCount", "Latency", "AbsoluteTimeLatency", "IterationLatency", "InstanceList"),
-    *("PipelineII", "PipelineDepth", "PipelineType", "PerformancePragma"),
-))  # fmt: skip
+# What makes an element a loop; others hold violations, instances and whatever a version adds.
+SIGNS = ("TripCount", "Latency", "IterationLatency", "PipelineII")
 
 
 @dataclass(frozen=True)
@@ -155,12 +152,10 @@ def _module(element: ET.Element, name: str) -> Module:
 
 def _loops(parent: ET.Element, module: str, outer: tuple[str, ...]) -> Iterator[Loop]:
     for element in parent:
-        if element.tag in FACTS:
+        if all(element.find(sign) is None for sign in SIGNS):
             continue
         name = element.findtext("Name") or element.tag
         ii, depth = element.findtext("PipelineII"), element.findtext("PipelineDepth")
-        if ii is None and element.find("TripCount") is None and element.find("Latency") is None:
-            raise _Fault(f"has a loop {name} without trip count, latency and interval")
         yield Loop(module, name, outer, ii is not None, _whole(ii), _whole(depth))
         yield from _loops(element, module, (*outer, name))
 
@@ -171,7 +166,7 @@ def _cells(element: ET.Element, which: str) -> Cells:
     if found is None:
         raise _Fault(f"has no {place}")
     counts = {child.tag: _whole((child.text or "").strip()) for child in found}
-    dsp = counts.get("DSP", counts.get("DSP48E"))
+    dsp = next((count for tag, count in counts.items() if tag.startswith("DSP")), None)  # DSP48E until 2019.2
     values = {
         "LUT": counts.get("LUT"),
         "FF": counts.get("FF"),

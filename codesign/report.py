@@ -18,7 +18,7 @@ from codesign import units as parts
 from codesign.board import Board, bundle_board
 from codesign.bundle import MANIFEST, Bundle, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
-from codesign.csynth import Csynth, csynth
+from codesign.csynth import Csynth, Module, csynth
 from codesign.cycles import Simulation, simulate
 from codesign.emit import sources
 from codesign.estimate import estimate
@@ -66,6 +66,7 @@ class Report:
     size: dict[str, dict[str, Figures]]  # by unit, then by kind of cell
     available: dict[str, int]
     loops: tuple[Verdict, ...]
+    modules: Mapping[str, Module]  # as they were synthesized
     timing: Timing | None
     power: Power | None
     bench: Mapping[str, Any] | None
@@ -99,6 +100,9 @@ class Report:
                  "found": [{"module": f.module, "loop": f.name, "ii": f.ii, "depth": f.depth} for f in v.found]}
                 for v in self.loops
             ],
+            "modules": {
+                name: asdict(module.cells) | {"latency": module.latency} for name, module in self.modules.items()
+            },
             "timing": None if self.timing is None else asdict(self.timing),
             "power": None if self.power is None else asdict(self.power),
             "bench": self.bench,
@@ -136,7 +140,7 @@ def report(directory: Path, simulated: bool = False) -> Report:
                        None if found.placed is None else _routed(found.placed, promised, directory)),
         available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,
                    "FF": board.ffs},
-        loops=verdicts, timing=found.timing, power=found.power, bench=found.bench, notes=tuple(notes),
+        loops=verdicts, modules={} if found.synthesis is None else found.synthesis.modules, timing=found.timing, power=found.power, bench=found.bench, notes=tuple(notes),
         failures=(*broken(verdicts), *unproven(verdicts), *failures),
     )  # fmt: skip
 

@@ -239,10 +239,12 @@ def power(path: Path) -> Power:
         if row is None:
             raise broken(path, f"has no row {label}", what)
         found[key] = row[1]
-    try:
-        watts = [float(found[key].strip("<*")) for key in ("total", "dynamic", "static")]
-    except ValueError:
-        raise broken(path, "has a power that is no number", what) from None
+    watts = []
+    for key in ("total", "dynamic", "static"):
+        number = re.match(r"<?(\d+(?:\.\d+)?)", found[key])  # a remark may follow: (Junction temp exceeded!)
+        if number is None:
+            raise broken(path, f"has a power of {found[key]!r}", what)
+        watts.append(float(number[1]))
     return Power(watts[0], watts[1], watts[2], found["confidence"])
 
 

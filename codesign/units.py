@@ -8,7 +8,6 @@ is OUTSIDE.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -142,11 +141,10 @@ def _holds(outer: str, outer_module: str, inner: str, module: str, design: Contr
 def routed(root: Instance, design: Contract, top: str) -> dict[str, Cells]:
     """A routed design's cells by unit, OUTSIDE included. Each instance counts where it, or what it is in, belongs."""
     units: dict[str, Cells] = {}
-    wrapper = re.compile(rf"(?:^|_){top}_\d+_\d+$")  # how a block design calls the core's own wrapper
 
     def add(instance: Instance, unit: str) -> None:
         owner = design.owner(instance.module)
-        if owner == top or wrapper.search(instance.module):
+        if owner == top:
             unit = ENGINE
         elif owner is not None and unit != OUTSIDE:
             named = next((u for u, functions in FUNCTIONS.items() if owner in functions), None)

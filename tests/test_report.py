@@ -206,6 +206,10 @@ def test_everything_side_by_side(make: Make, capsys: pytest.CaptureFixture[str])
     assert (
         said["size"][OUTSIDE]["LUT"]["post-route"] > 0 and said["size"][OUTSIDE]["LUT"]["synthesized"] is None
     )
+    modules = csynth(bundle / "synthesis/reports").modules
+    assert said["modules"].keys() == modules.keys()
+    assert said["modules"]["load_Config_s"]["lut"] == modules["load_Config_s"].cells.lut
+    assert said["modules"]["load_Config_s"]["latency"] is None  # its loops have variable bounds
     loop = next(x for x in said["loops"] if (x["function"], x["loop"]) == ("pointwise", "MultiplyAccumulate"))
     assert loop["state"] == "met" and [f["ii"] for f in loop["found"]] == [loop["promised_ii"]]
 
@@ -257,6 +261,7 @@ def test_a_synthesis_that_stopped_early(make: Make, capsys: pytest.CaptureFixtur
     assert column(report(bundle), "estimated")["clock asked, MHz"] == 100
 
 
+@pytest.mark.slow
 def test_a_simulated_frame(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     """The same figures as the simulation's own; units work no longer than the frame lasts."""
     from codesign.bundle import load
