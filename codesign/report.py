@@ -140,7 +140,9 @@ def report(directory: Path, simulated: bool = False) -> Report:
                        None if found.placed is None else _routed(found.placed, promised, directory)),
         available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,
                    "FF": board.ffs},
-        loops=verdicts, modules={} if found.synthesis is None else found.synthesis.modules, timing=found.timing, power=found.power, bench=found.bench, notes=tuple(notes),
+        loops=verdicts,
+        modules={} if found.synthesis is None else found.synthesis.modules,
+        timing=found.timing, power=found.power, bench=found.bench, notes=tuple(notes),
         failures=(*broken(verdicts), *unproven(verdicts), *failures),
     )  # fmt: skip
 
