@@ -31,7 +31,8 @@ def estimate(
     """
     from codesign.board import bundle_board, load_board
     from codesign.bundle import MANIFEST, load
-    from codesign.estimate import ASSUMPTIONS, KIND
+    from codesign.dram import ASSUMPTIONS
+    from codesign.estimate import KIND
     from codesign.estimate import estimate as estimated
     from codesign.resources import NOT_COUNTED, budget, over_budget, resources
 
@@ -74,7 +75,7 @@ def estimate(
         shares = ", ".join(f"{name} {n / cost.cycles:.0%}" for name, n in cost.by_bound().items())
         out.print(
             f"[bold]{1 / cost.seconds:.1f} frames/s[/] {KIND} ({cost.cycles:,} cycles, {cost.seconds * 1e3:.2f} ms). "
-            f"{cost.macs / 1e6:,.1f} M MACs at {cost.efficiency:.0%} of {cost.lanes}x{cost.lanes} a cycle. "
+            f"{cost.macs / 1e6:,.1f} M MACs at {cost.efficiency:.0%} of {cost.array} a cycle. "
             f"DRAM {cost.read_bytes / 1e6:.2f} MB read, {cost.written_bytes / 1e6:.2f} MB written.\n"
             f"Time by what limits it: {shares}."
         )

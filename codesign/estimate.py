@@ -1,17 +1,10 @@
 """What a program costs before anything is synthesised: cycles, DRAM traffic, frames a second. All of it *estimated*.
 
-Counted from the steps that the engine walks and nothing else, by the cycle formulas in the contracts of
-hls_templates/*.hpp, with words of `lanes` bytes:
-
-    load         words loaded                         window     sum over rows of max(words in, words out)
-    offsets      output pixels                        pointwise  pixels x words in x words out x passes
-    store        words stored                         parameters words of weights and tables
-    descriptor   4 x integers, read twice: to check the whole program, then to run the step
-
-A step is its descriptor, then its parameters, then the slowest of its stages, which overlap; its DRAM traffic is one
-more such stage. The memory gives USABLE of its peak to reads and writes together, a word that is wider than a port
-takes several beats, and every phase that cannot begin before a first word has arrived waits READ_LATENCY_S. Depth of
-pipelines (tens of cycles a loop), refresh and other users of the memory are not counted.
+Counted from the steps that the engine walks and nothing else: codesign/stages.py gives the cycles of the processes of a
+step by the contracts of hls_templates/*.hpp, and codesign/dram.py what is assumed of the memory. Before the first step,
+header and descriptors are read and checked. A step is its descriptor, then its parameters, then its processes, which
+overlap: the slowest of them, after the first word has reached it and until its last has left. codesign/cycles.py
+simulates the same; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -25,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.board import Board
+from codesign.dram import ASSUMPTIONS, USABLE, Dram, dram
 from codesign.program import (
     HEADER_INTS,
     SEGMENT_INTS,
@@ -34,15 +28,18 @@ from codesign.program import (
     Step,
     int_words,
 )
-
-USABLE = 0.75  # of the memory's peak: rows that open and close, refresh, turning from reads to writes
-READ_LATENCY_S = 200e-9  # port to memory and back: an assumption, of the order that HP ports show
-KIND = "estimated"  # the word that goes with every figure of this module
-PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
-ASSUMPTIONS = (
-    f"{USABLE:.0%} of peak DRAM bandwidth, {READ_LATENCY_S * 1e9:.0f} ns before the first word of a phase, "
-    "bursts otherwise without gaps, the board's default clock reached"
+from codesign.stages import (
+    PASSES,
+    chain,
+    described_cycles,
+    loaded,
+    offset_words,
+    parameter_cycles,
+    read_cycles,
+    stored,
 )
+
+KIND = "estimated"  # the word that goes with every figure of this module
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class StepCost:
     written_bytes: int
     array_macs: int  # by the pointwise array
     window_macs: int  # by depthwise and deformable windows
-    efficiency: float  # array_macs a cycle, of lanes x lanes
+    efficiency: float  # array_macs a cycle, of those the array can do
 
     @property
     def macs(self) -> int:
@@ -74,7 +71,8 @@ class Estimate:
     clock_hz: int
     lanes: int
     steps: tuple[StepCost, ...]
-    header: int  # cycles to read the program's header
+    header: int  # cycles to read the program's header and to check all steps
+    array: int  # multiply-accumulates of the pointwise array in a cycle
 
     @property
     def cycles(self) -> int:
@@ -99,8 +97,8 @@ class Estimate:
 
     @property
     def efficiency(self) -> float:
-        """MACs of the pointwise array in a frame's cycles, of lanes x lanes each."""
-        return sum(step.array_macs for step in self.steps) / (self.cycles * self.lanes**2)
+        """MACs of the pointwise array in a frame's cycles, of those it can do."""
+        return sum(step.array_macs for step in self.steps) / (self.cycles * self.array)
 
     def by_bound(self) -> dict[str, int]:
         """Cycles of the steps that each bound limits, largest first."""
@@ -132,71 +130,21 @@ def estimate(
     program: Program, config: EngineConfig, board: Board, names: Sequence[Sequence[str]] = ()
 ) -> Estimate:
     """Cost of one frame. `names` are the nodes of each step, where the program's steps carry none."""
-    memory = _Memory(board, program.lanes)
+    memory = dram(board, program.lanes)
     given = [tuple(step.nodes) for step in program.steps]
     given = [tuple(n) or g for n, g in zip(names, given, strict=True)] if names else given
     steps = tuple(
-        _step(i, " + ".join(nodes) or f"step {i}", step, config, memory, program.lanes)
+        _step(i, " + ".join(nodes) or f"step {i}", step, config, memory)
         for i, (step, nodes) in enumerate(zip(program.steps, given, strict=True))
     )
-    header = 4 * HEADER_INTS + memory.latency
-    return Estimate(board.name, board.clock_mhz * 1_000_000, program.lanes, steps, header)
+    checks = sum(described_cycles(step, memory) for step in program.steps)
+    header = ceil(read_cycles(int_words(HEADER_INTS, program.lanes), memory) + checks)
+    return Estimate(board.name, memory.clock_hz, program.lanes, steps, header, array_macs(config))
 
 
-class _Memory:
-    """Cycles of the engine's clock that traffic takes on a board."""
-
-    def __init__(self, board: Board, lanes: int) -> None:
-        self.clock_hz = board.clock_mhz * 1_000_000
-        self.bytes_per_cycle = USABLE * board.dram_bytes_per_s / self.clock_hz
-        self.beats = ceil(8 * lanes / board.hp_width_bits)  # a word on a port
-        self.latency = ceil(READ_LATENCY_S * self.clock_hz)
-        self.lanes = lanes
-
-    def cycles(self, *words: int) -> int:
-        """For so many words on each of several ports, together."""
-        shared = ceil(sum(words) * self.lanes / self.bytes_per_cycle)
-        return max(shared, max(words, default=0) * self.beats)
-
-
-def row_words(step: Step, config: EngineConfig) -> int:
-    """Words of one input row."""
-    return ceil(step.width / (1 << config.pack_log2)) if step.packed else step.width * step.groups
-
-
-def window_words(step: Step, config: EngineConfig) -> int:
-    """Words in which a pixel leaves the window."""
-    if step.window != "gather":
-        return step.groups
-    taps = step.kernel**2
-    return ceil(taps / (1 << config.pack_log2)) if step.packed else taps * step.groups
-
-
-def window_cycles(step: Step, config: EngineConfig) -> int:
-    """Of window.hpp: in every row the words that arrive or those that leave, whichever are more."""
-    if step.window == "pass":
-        return step.height * step.width * step.groups
-    into, out = row_words(step, config), step.out_width * window_words(step, config)
-    total = fetched = 0
-    for y in range(-1, step.out_height):
-        needed = min(step.origin[0] + y * step.stride[0] + step.stride[0] + step.reach + 1, step.height)
-        target = step.height if y + 1 == step.out_height else max(needed, fetched)
-        total += max((target - fetched) * into, 0 if y < 0 else out)
-        fetched = target
-    return total
-
-
-def stages(step: Step, config: EngineConfig) -> dict[str, int]:
-    """Cycles of the stages that overlap, by the contracts of the headers."""
-    pixels = step.out_height * step.out_width
-    into, passes = window_words(step, config), PASSES[step.pointwise]
-    return {
-        "compute": pixels * step.pointwise_in * step.pointwise_out * passes if passes else pixels * into,
-        "load": step.height * row_words(step, config),
-        "offsets": pixels if step.window == "deformable" else 0,
-        "window": window_cycles(step, config),
-        "store": pixels * (step.pointwise_out if passes else into),
-    }
+def array_macs(config: EngineConfig) -> int:
+    """Multiply-accumulates of the pointwise array in a cycle."""
+    return config.pixels * config.lanes**2 // config.turns
 
 
 def used_macs(step: Step, lanes: int) -> tuple[int, int]:
@@ -217,25 +165,20 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     return array, window
 
 
-def _step(index: int, name: str, step: Step, config: EngineConfig, memory: _Memory, lanes: int) -> StepCost:
-    entries = len(step.load) + len(step.store)
+def _step(index: int, name: str, step: Step, config: EngineConfig, memory: Dram) -> StepCost:
+    lanes, entries = config.lanes, len(step.load) + len(step.store)
     descriptor = int_words(STEP_INTS, lanes) + int_words(SEGMENT_INTS * entries, lanes)
-    # Two reads, of descriptor and segments, in each of two walks; weights and rows of each unit that has any.
-    blocks = sum(2 for p in (step.window_parameters, step.pointwise_parameters) if p is not None)
-    described = max(4 * (STEP_INTS + SEGMENT_INTS * entries), memory.cycles(descriptor))
-    weights = max(step.parameter_words, memory.cycles(step.parameter_words))
-    before = 2 * described + weights + (4 + blocks) * memory.latency
-    found = stages(step, config)
-    found["DRAM"] = memory.cycles(found["load"], found["offsets"], found["store"])
-    slowest = max(found.values())
-    body = slowest + memory.latency
+    before = ceil(described_cycles(step, memory) + parameter_cycles(step, config, memory))
+    found = chain(step, config, memory)
+    words = loaded(step, config).moved + offset_words(step)
     array, window = used_macs(step, lanes)
+    cycles = before + found.cycles
     return StepCost(
-        index=index, name=name, bound="parameters" if before > body else _bound(step, found),
-        cycles=before + body, stages=found, parameters=before,
-        read_bytes=lanes * (2 * descriptor + step.parameter_words + found["load"] + found["offsets"]),
-        written_bytes=lanes * found["store"], array_macs=array, window_macs=window,
-        efficiency=array / ((before + body) * lanes**2),
+        index=index, name=name, bound="parameters" if before > found.cycles else _bound(step, found.stages),
+        cycles=cycles, stages=found.stages, parameters=before,
+        read_bytes=lanes * (2 * descriptor + step.parameter_words + words),
+        written_bytes=lanes * stored(step, config).moved, array_macs=array, window_macs=window,
+        efficiency=array / (cycles * array_macs(config)),
     )  # fmt: skip
 
 
@@ -246,6 +189,6 @@ def _bound(step: Step, found: dict[str, int]) -> str:
     return max(order, key=lambda n: (found[n], -order.index(n)))
 
 
-def roof(board: Board, lanes: int, macs_per_byte: float) -> float:
-    """MACs a second that the array, or the memory at that many MACs a byte, allow."""
-    return min(lanes**2 * board.clock_mhz * 1e6, USABLE * board.dram_bytes_per_s * macs_per_byte)
+def roof(board: Board, array: int, macs_per_byte: float) -> float:
+    """MACs a second that an array of so many a cycle, or the memory at that many MACs a byte, allow."""
+    return min(array * board.clock_mhz * 1e6, USABLE * board.dram_bytes_per_s * macs_per_byte)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 from codesign.board import Board
+from codesign.dram import USABLE
 from codesign.errors import ToolMissing
-from codesign.estimate import KIND, USABLE, Estimate, roof
+from codesign.estimate import KIND, Estimate, roof
 
 COLOURS = {
     "compute": "tab:blue",
@@ -40,9 +41,9 @@ def picture(found: Estimate, board: Board) -> bytes:
     total = found.macs / (found.read_bytes + found.written_bytes)
     xs = [total, *(x for x, _, _ in points)]
     low, high = min(xs) / 2, max(xs) * 2
-    ridge = roof(board, found.lanes, float("inf")) / (USABLE * board.dram_bytes_per_s)
+    ridge = roof(board, found.array, float("inf")) / (USABLE * board.dram_bytes_per_s)
     line = sorted({low, high, min(max(ridge, low), high)})
-    axes.plot(line, [roof(board, found.lanes, x) / 1e9 for x in line], color="black", label="roof")
+    axes.plot(line, [roof(board, found.array, x) / 1e9 for x in line], color="black", label="roof")
     for bound, colour in COLOURS.items():
         chosen = [(x, y) for x, y, s in points if s.bound == bound]
         if chosen:

@@ -7,7 +7,7 @@
 //                  (low half) and 2j + 1 (high half) to output lane `lane`
 //   order of tiles output group, input word, and for int8 weights the high half, -8..7, before the low, 0..15
 //
-// Cycles: words read, at one a cycle.
+// Cycles: words read, at one a cycle, and the latency of the memory once for each of the three.
 #pragma once
 #include "descriptor.hpp"
 #include "trace.hpp"
@@ -17,25 +17,33 @@ namespace codesign {
 template <class C, int kRows>
 void load_requant(const typename Types<C>::Word *memory, int address, int rows,
                   typename Types<C>::RequantRow (&table)[kRows]) {
+  typename Types<C>::Word word[kRequantWords];
+  #pragma HLS ARRAY_PARTITION variable=word complete dim=1
+First:
+  for (int i = 0; i < kRequantWords; ++i) {
+    #pragma HLS UNROLL
+    word[i] = Types<C>::Memory::zero();
+  }
+  int row = 0, part = 0;
 Row:
-  for (int row = 0; row < rows; ++row) {
-    #pragma HLS PIPELINE II=6
-    Trace::iteration("Row", 6, 10, row == 0);
-    typename Types<C>::Word word[kRequantWords];
-  Word:
-    for (int i = 0; i < kRequantWords; ++i) {
-      Trace::fetch("program", address + row * kRequantWords + i);
-      word[i] = memory[address + row * kRequantWords + i];
-    }
-  Lane:
-    for (int lane = 0; lane < C::kLanes; ++lane) {
-      #pragma HLS UNROLL
-      const unsigned bias =
-          Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
-          Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
-      table[row].bias[lane] = int(bias);
-      table[row].scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
-                                         static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
+  for (int i = 0; i < rows * kRequantWords; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Row", 1, 6, i == 0);
+    Trace::fetch("program", address + i);
+    word[part] = memory[address + i];
+    if (++part == kRequantWords) {
+      part = 0;
+    Lane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        const unsigned bias =
+            Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
+            Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
+        table[row].bias[lane] = int(bias);
+        table[row].scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
+                                           static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
+      }
+      ++row;
     }
   }
 }
@@ -43,19 +51,21 @@ Row:
 template <class C>
 void load_depthwise(const typename Types<C>::Word *memory, int address, int groups,
                     typename Types<C>::DepthwiseWeights (&weights)[C::kWindowGroups]) {
-Group:
-  for (int group = 0; group < groups; ++group) {
-  Tap:
-    for (int tap = 0; tap < 9; ++tap) {
-      #pragma HLS PIPELINE II=1
-      Trace::iteration("Tap", 1, 4, tap == 0);
-      Trace::fetch("program", address + group * 9 + tap);
-      const typename Types<C>::Word word = memory[address + group * 9 + tap];
-    Lane:
-      for (int lane = 0; lane < C::kLanes; ++lane) {
-        #pragma HLS UNROLL
-        weights[group].tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(word, lane));
-      }
+  int group = 0, tap = 0;
+Tap:
+  for (int i = 0; i < groups * 9; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Tap", 1, 4, i == 0);
+    Trace::fetch("program", address + i);
+    const typename Types<C>::Word word = memory[address + i];
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      weights[group].tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(word, lane));
+    }
+    if (++tap == 9) {
+      tap = 0;
+      ++group;
     }
   }
 }
@@ -64,26 +74,28 @@ template <class C>
 void load_tiles(const typename Types<C>::Word *memory, int address, int tiles, bool halves,
                 typename Types<C>::Tile (&weights)[C::kWeightTiles]) {
   static const int kTileWords = (C::kLanes + 1) / 2;
-Tile:
-  for (int tile = 0; tile < tiles; ++tile) {
+  int tile = 0, part = 0;
+Word:
+  for (int i = 0; i < tiles * kTileWords; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Word", 1, 4, i == 0);
+    Trace::fetch("program", address + i);
     // A low half is 0..15; every other nibble is -8..7: the bit of weight 8 counts -8.
     const int flip = halves && tile % 2 == 1 ? 0 : 8;
-  Word:
-    for (int i = 0; i < kTileWords; ++i) {
-      #pragma HLS PIPELINE II=1
-      Trace::iteration("Word", 1, 4, i == 0);
-      Trace::fetch("program", address + tile * kTileWords + i);
-      const typename Types<C>::Word word = memory[address + tile * kTileWords + i];
-    Lane:
-      for (int lane = 0; lane < C::kLanes; ++lane) {
-        #pragma HLS UNROLL
-        const int byte = int(Types<C>::Memory::byte(word, lane));
-        weights[tile].data[2 * i][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
-        if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
-          weights[tile].data[(2 * i + 1) % C::kLanes][lane] =
-              static_cast<signed char>(((byte >> 4) ^ flip) - flip);
-        }
+    const typename Types<C>::Word word = memory[address + i];
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      const int byte = int(Types<C>::Memory::byte(word, lane));
+      weights[tile].data[2 * part][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
+      if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
+        weights[tile].data[(2 * part + 1) % C::kLanes][lane] =
+            static_cast<signed char>(((byte >> 4) ^ flip) - flip);
       }
+    }
+    if (++part == kTileWords) {
+      part = 0;
+      ++tile;
     }
   }
 }

@@ -42,10 +42,17 @@ class Dram {
     ports_[port].wanted.push_back(part);
     ++requests;
   }
-  bool can_fetch(int port, long long now) const {
+  // Whether the next `count` words of a port are there.
+  bool can_fetch(int port, long long now, long long count) const {
     const std::deque<Burst> &reads = ports_[port].reads;
-    return !reads.empty() && reads.front().served &&
-           reads.front().available(reads.front().taken) <= double(now);
+    for (std::size_t i = 0; i < reads.size(); ++i) {
+      if (!reads[i].served) return false;
+      const long long here = std::min(count, reads[i].words - reads[i].taken);
+      if (reads[i].available(reads[i].taken + here - 1) > double(now)) return false;
+      count -= here;
+      if (count == 0) return true;
+    }
+    return false;
   }
   void fetch(int port) {
     Burst &oldest = ports_[port].reads.front();

@@ -194,7 +194,9 @@ class Process {
       }
     }
     for (std::size_t i = 0; i < item.fetches.size(); ++i) {
-      if (!dram.can_fetch(item.fetches[i], now)) return stall(kFetching, item.fetches[i]);
+      if (!dram.can_fetch(item.fetches[i], now,
+                          1 + std::count(item.fetches.begin(), item.fetches.begin() + i, item.fetches[i])))
+        return stall(kFetching, item.fetches[i]);
     }
     return true;
   }

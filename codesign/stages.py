@@ -1,0 +1,258 @@
+"""Cycles of the processes of a step, by the contracts of hls_templates/*.hpp: what each takes alone, and in a chain.
+
+Names of processes as in the headers. `fetch`, `arrange` and `collect`, `emit` are the two halves of load and store.
+Depths of the pipelines are small beside the rest; they are those that the headers state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from codesign.dram import Dram
+from codesign.program import (
+    REQUANT_WORDS,
+    SEGMENT_INTS,
+    STEP_INTS,
+    TAP_WORDS,
+    EngineConfig,
+    Segment,
+    Step,
+    int_words,
+    tile_words,
+)
+
+ENTRY = 2  # cycles to enter and leave a pipelined loop
+LEAST_CHUNK = 512  # ChunkSize::kLeast of descriptor.hpp
+PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
+DIVISION, PRODUCTS = 40, 6  # cycles between loops
+READ, FETCH, STRAIGHT, ARRANGE, WINDOW, ARRAY, FINISH, COLLECT, EMIT = 4, 3, 2, 8, 18, 24, 12, 4, 3  # depths
+
+
+def row_words(step: Step, config: EngineConfig) -> int:
+    """Words of one input row."""
+    return ceil(step.width / (1 << config.pack_log2)) if step.packed else step.width * step.groups
+
+
+def window_words(step: Step, config: EngineConfig) -> int:
+    """Words in which a pixel leaves the window."""
+    if step.window != "gather":
+        return step.groups
+    taps = step.kernel**2
+    return ceil(taps / (1 << config.pack_log2)) if step.packed else taps * step.groups
+
+
+def store_words(step: Step, config: EngineConfig) -> int:
+    """Words in which a pixel leaves the step."""
+    return step.pointwise_out if PASSES[step.pointwise] else window_words(step, config)
+
+
+def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:
+    """Words that arrive and words that leave while window.hpp is at a row; the first only fills the ring."""
+    into, out = row_words(step, config), step.out_width * window_words(step, config)
+    fetched = 0
+    for y in range(-1, step.out_height):
+        needed = min(step.origin[0] + y * step.stride[0] + step.stride[0] + step.reach + 1, step.height)
+        target = step.height if y + 1 == step.out_height else max(needed, fetched)
+        yield (target - fetched) * into, 0 if y < 0 else out
+        fetched = target
+
+
+def window_cycles(step: Step, config: EngineConfig) -> int:
+    """Of window.hpp if it never waits: in every row the words that arrive or those that leave, whichever are more."""
+    if step.window == "pass":
+        return step.height * step.width * step.groups
+    return sum(max(into, out) for into, out in window_rows(step, config))
+
+
+def block_cycles(step: Step, config: EngineConfig) -> int:
+    """Of pointwise.hpp for a block of pixels: the words that arrive or the products, whichever are more."""
+    products = step.pointwise_in * step.pointwise_out * config.turns * PASSES[step.pointwise]
+    return max(config.pixels * step.pointwise_in, products)
+
+
+def blocks(step: Step, config: EngineConfig) -> int:
+    return ceil(step.out_height * step.out_width / config.pixels)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a step moves between memory and chip: one process at a port and one that orders words.
+
+    `chunks` are (words in memory order, requests) of each chunk; `words` are those of the step's side.
+    """
+
+    words: int
+    chunks: tuple[tuple[int, int], ...]
+    uses: tuple[int, ...]  # words of each chunk on the step's side
+    segments: int
+    straight: bool
+
+    @property
+    def moved(self) -> int:
+        return sum(words for words, _ in self.chunks)
+
+    @property
+    def requests(self) -> int:
+        return sum(requests for _, requests in self.chunks)
+
+    def port_cycles(self, memory: Dram, chunk: int | None = None) -> float:
+        """Of the process at the port: each request waits for its first word or for its response."""
+        chosen = self.chunks if chunk is None else self.chunks[chunk : chunk + 1]
+        words, requests = (sum(c[i] for c in chosen) for i in (0, 1))
+        each = memory.latency + ENTRY + FETCH
+        return (
+            requests * each
+            + len(chosen) * min(requests, self.segments) * PRODUCTS
+            + words * memory.word_cycles
+        )
+
+
+def chunk_words(config: EngineConfig) -> int:
+    """ChunkSize::kWords of descriptor.hpp."""
+    return max(LEAST_CHUNK, config.row_words + config.input_words, config.output_words)
+
+
+def loaded(step: Step, config: EngineConfig) -> Transfer:
+    """What load.hpp does for a step."""
+    plain = all(s.up == 0 for s in step.load)
+    columns = row_words(step, config) if step.packed else step.width
+    rows, columns = (1, step.height * columns) if plain else (step.height, columns)
+    straight = plain and len(step.load) == 1
+    pixels = columns if straight else min(chunk_words(config) // step.groups, columns)
+    repeats = 1 << (min(s.up for s in step.load) if pixels == columns else 0)
+    chunks, uses = [], []
+    for first in range(0, columns, pixels):
+        here = min(pixels, columns - first)
+        found = [_part(s, first, here) for s in step.load]
+        chunks.append((sum(words for words, _ in found), sum(runs for _, runs in found)))
+        uses.append(here * step.groups * repeats)
+    times = rows // repeats
+    return Transfer(
+        rows * columns * step.groups, tuple(chunks) * times, tuple(uses) * times, len(step.load), straight
+    )
+
+
+def stored(step: Step, config: EngineConfig) -> Transfer:
+    """What store.hpp does for a step."""
+    all_pixels, words = step.out_height * step.out_width, store_words(step, config)
+    straight = len(step.store) == 1
+    pixels = all_pixels if straight else min(chunk_words(config) // words, all_pixels)
+    chunks, uses = [], []
+    for first in range(0, all_pixels, pixels):
+        here = min(pixels, all_pixels - first)
+        found = [_part(s, first, here) for s in step.store]
+        chunks.append((sum(w for w, _ in found), sum(runs for _, runs in found)))
+        uses.append(here * words)
+    return Transfer(all_pixels * words, tuple(chunks), tuple(uses), len(step.store), straight)
+
+
+def offset_words(step: Step) -> int:
+    """Words that hold offsets. Rows that upsampling repeats are fetched again."""
+    if step.offset is None:
+        return 0
+    return step.out_height * (step.out_width >> step.offset.up)
+
+
+def _part(segment: Segment, first: int, pixels: int) -> tuple[int, int]:
+    """Words and requests of a segment for pixels [first, first + pixels) of a row."""
+    count = ((first + pixels - 1) >> segment.up) - (first >> segment.up) + 1
+    return count * segment.count, 1 if segment.stride == segment.count else count
+
+
+def read_cycles(words: int, memory: Dram) -> float:
+    """Of a loop that reads a run of the program, and nothing else."""
+    return ENTRY + memory.latency + words * max(memory.word_cycles, 1.0) + READ if words else 0.0
+
+
+def described_cycles(step: Step, memory: Dram) -> float:
+    """Of a step's descriptor and its table of segments."""
+    entries = SEGMENT_INTS * (len(step.load) + len(step.store))
+    return read_cycles(int_words(STEP_INTS, memory.word_bytes), memory) + read_cycles(
+        int_words(entries, memory.word_bytes), memory
+    )
+
+
+def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
+    """Of weights and tables: one run for each unit's weights, and one for its table."""
+    total = 0.0
+    if step.window in ("depthwise", "deformable"):
+        total += read_cycles(TAP_WORDS * step.groups, memory) + read_cycles(
+            REQUANT_WORDS * step.groups, memory
+        )
+    if PASSES[step.pointwise]:
+        tiles = PASSES[step.pointwise] * step.pointwise_in * step.pointwise_out
+        total += read_cycles(tiles * tile_words(config.lanes), memory)
+        total += read_cycles(REQUANT_WORDS * step.pointwise_out, memory)
+    return total
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Cycles of a step's processes, each if the others never make it wait, and of all of them together."""
+
+    stages: dict[str, int]
+    cycles: int
+
+
+def chain(step: Step, config: EngineConfig, memory: Dram) -> Chain:
+    """The processes of a step, from the first request to the last response."""
+    load, store = loaded(step, config), stored(step, config)
+    pixels = step.out_height * step.out_width
+    offsets = offset_words(step)
+    into, passes = window_words(step, config), PASSES[step.pointwise]
+    shared = memory.cycles(load.moved, offsets, store.moved)
+
+    # What comes before the window: words at a pace, and the first of them after a while.
+    fetch = load.port_cycles(memory)
+    arrange = float(load.words)
+    start = float(ENTRY + FETCH + PRODUCTS + memory.latency + STRAIGHT)
+    between = fetch - memory.latency  # from the first word to the last
+    if not load.straight:
+        start = DIVISION + load.port_cycles(memory, 0) + PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
+        arrive = [load.port_cycles(memory, i) for i in range(1, len(load.chunks))] + [0.0]
+        turn = PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
+        arrange = between = sum(max(a, u) + turn for a, u in zip(arrive, load.uses, strict=True))
+    pace_in = max(between, arrange) / load.words
+
+    # What comes behind it: blocks of pixels, and a while from their last word to the last response.
+    emit = store.port_cycles(memory)
+    collect = (
+        float(store.words) if store.straight else sum(u + PRODUCTS + ENTRY + COLLECT for u in store.uses)
+    )
+    behind = max(emit - memory.latency, collect) / pixels
+    end = float(memory.latency + ENTRY + EMIT + FETCH)
+    if not store.straight:
+        end += store.uses[-1] + store.port_cycles(memory, len(store.chunks) - 1) + COLLECT
+    if passes:
+        block = max(block_cycles(step, config), config.pixels * max(behind, step.pointwise_out))
+        array = float(blocks(step, config) + 1) * block_cycles(step, config) + ARRAY
+        end += block + config.pixels * step.pointwise_out + ARRAY + FINISH
+        pace_out, slack = block / (config.pixels * into), float(block)
+    else:
+        array = float(pixels * into)
+        pace_out, slack = max(1.0, behind / into), 2.0
+
+    # The window takes and gives words in one loop, so that either side can hold up the other.
+    if step.window == "pass":
+        middle = load.words * max(pace_in, pace_out)
+    else:
+        middle = 0.0
+        for arrives, leaves in window_rows(step, config):
+            both = min(arrives, leaves)
+            alone = (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
+            hidden = slack if leaves else 0.0  # what the array has not computed yet
+            middle += (
+                both * max(pace_in, pace_out, 1.0) + (leaves - both) * pace_out + max(0.0, alone - hidden)
+            )
+        middle = max(middle, load.words * pace_in)
+    stages = {
+        "compute": ceil(array),
+        "load": ceil(max(fetch, arrange)),
+        "offsets": ceil(offsets * memory.word_cycles),
+        "window": window_cycles(step, config),
+        "store": ceil(max(emit, collect)),
+        "DRAM": shared,
+    }
+    return Chain(stages, ceil(start + max(middle, float(shared)) + end))
