@@ -2,7 +2,8 @@
 
 C simulation runs whole frames. RTL co-simulation gives each memory port a copy of the memory of its own, so that a
 port never sees what another wrote in the same run: there, a frame is one step of the program, moved with its data
-into a memory of `COSIM_WORDS` words. One step of every kind is taken, the smallest.
+into a memory of `COSIM_WORDS` words. One step of every kind is taken, the cheapest, and of its image no more rows than
+the ring of rows needs to come round: RTL is simulated at some thousand cycles a second.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from codesign.csim import Engine, EngineFailed, Frame, write_vectors
 from codesign.errors import CodesignError
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ports import Bytes, Port
-from codesign.program import EngineConfig, Program, Segment, Step, status_text
+from codesign.program import POINTWISE, EngineConfig, Program, Segment, Step, status_text
 from codesign.rungs import simulator_of
 from codesign.synth_files import file_digest, is_file_of, read_json, write_json
 
@@ -141,18 +142,24 @@ def _mask(port: Port, size: int, lanes: int) -> Bytes:
 
 
 def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]:
-    """Indices of the smallest step of each kind that fits, in order, and how many kinds have none."""
+    """Indices of the cheapest step of each kind that fits, in order, and how many kinds have none."""
     best: dict[tuple[object, ...], tuple[int, int]] = {}
     kinds = set()
-    for index, step in enumerate(program.steps):
+    for index, whole in enumerate(program.steps):
+        step = _cropped(whole, config)
         kinds.add(_kind(step))
-        moved = _moved(program, config, step)
-        if moved is None:
-            continue
-        size = moved.memory_words
-        if _kind(step) not in best or size < best[_kind(step)][0]:
-            best[_kind(step)] = (size, index)
+        if _moved(program, config, step) is not None:
+            found = (_work(step), index)
+            best[_kind(step)] = min(found, best.get(_kind(step), found))
     return sorted(index for _, index in best.values()), len(kinds) - len(best)
+
+
+def _work(step: Step) -> int:
+    """About the cycles of a step: words of parameters, then what its busiest stage takes, one word a cycle."""
+    tiles = POINTWISE.index(step.pointwise) * step.pointwise_in * step.pointwise_out
+    return step.parameter_words + max(
+        step.height * step.width * step.groups, step.out_height * step.out_width * tiles
+    )
 
 
 def _kind(step: Step) -> tuple[object, ...]:
@@ -161,6 +168,30 @@ def _kind(step: Step) -> tuple[object, ...]:
     strided = any(s.stride > s.count for s in (*step.load, *step.store))
     several = len(step.load) > 1, len(step.store) > 1
     return step.window, step.kernel, step.packed, step.stride, step.pointwise, upsampled, strided, several
+
+
+def _cropped(step: Step, config: EngineConfig) -> Step:
+    """A step on its first rows: enough for the ring of rows to come round, in a fraction of the cycles.
+
+    Rows of the input and of the result are related at the bottom as they were.
+    """
+    stride = 1 if step.window == "pass" else step.stride[0]
+    rest = step.height - (step.out_height - 1) * stride
+    enough = 8 if step.window == "pass" else -(-(config.ring_rows + 4) // stride)
+    for rows in range(enough, step.out_height):
+        height = (rows - 1) * stride + rest
+        whole = all(height % (1 << s.up) == 0 for s in step.load)
+        if whole and (step.offset is None or rows % (1 << step.offset.up) == 0):
+            return replace(step, height=height, out_height=rows)
+    return step
+
+
+def _unchanged(step: Step) -> int:
+    """Rows of a cropped step's result that are those of the whole step: they reach no row that was cut off."""
+    if step.window == "pass":
+        return step.out_height
+    below = 1 + max(step.reach, step.kernel)
+    return max(0, min(step.out_height, -(-(step.height - below) // step.stride[0])))
 
 
 def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
@@ -243,24 +274,24 @@ def _step_frames(
 def _step_frame(
     program: Program, config: EngineConfig, engine: Engine, step: Step, before: Bytes, after: Bytes
 ) -> Frame:
-    lanes = program.lanes
+    lanes, step = program.lanes, _cropped(step, config)
     moved = _moved(program, config, step)
     assert moved is not None  # cosim_steps chose it
     first = moved.arena[0]
     small = np.zeros(COSIM_WORDS * lanes, np.uint8)
-    expected, mask = small.copy(), small.copy()
+    whole, mask, same = small.copy(), small.copy(), small.copy()
     patches = [(COSIM_BASE * lanes, moved.encode())]
     for begin, words, at in _places(step, config):
         there, here = begin * lanes, (first + at) * lanes
         patches.append((here, before[there : there + words * lanes].copy()))
-        expected[here : here + words * lanes] = after[there : there + words * lanes]
+        whole[here : here + words * lanes] = after[there : there + words * lanes]
     for segment in moved.steps[0].store:
-        pixels = segment.address + np.arange(step.out_height * step.out_width) * segment.stride
-        stored = (pixels[:, None] + np.arange(segment.count)).reshape(-1)
-        mask.reshape(-1, lanes)[stored] = 1
+        for marks, rows in ((mask, step.out_height), (same, _unchanged(step))):
+            pixels = segment.address + np.arange(rows * step.out_width) * segment.stride
+            marks.reshape(-1, lanes)[(pixels[:, None] + np.arange(segment.count)).reshape(-1)] = 1
     for at, data in patches:
         small[at : at + data.size] = data
     _run(engine, small, lanes, COSIM_BASE)
-    assert np.array_equal(small[mask != 0], expected[mask != 0]), "a moved step computes something else"
+    assert np.array_equal(small[same != 0], whole[same != 0]), "a moved step computes something else"
     begin, end = (bound * lanes for bound in moved.arena)
-    return Frame(patches, [(begin, expected[begin:end].copy(), mask[begin:end].copy())])
+    return Frame(patches, [(begin, small[begin:end].copy(), mask[begin:end].copy())])

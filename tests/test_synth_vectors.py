@@ -113,6 +113,36 @@ def test_a_start_of_a_frame_sees_no_write_of_another_port(bundle: Bundle, tmp_pa
         assert changed.size == 0, "nothing is written beside what is compared"
 
 
+def test_steps_are_cropped_to_rows_that_keep_their_relations(bundle: Bundle) -> None:
+    config = replace(bundle.config, ring_rows=4)
+    cropped = 0
+    for step in bundle.program.steps:
+        made = vectors._cropped(step, config)
+        stride = 1 if step.window == "pass" else step.stride[0]
+        assert step.height - step.out_height * stride == made.height - made.out_height * stride
+        assert all(made.height % (1 << s.up) == 0 for s in made.load)
+        assert made.out_height <= step.out_height and vectors._unchanged(made) <= made.out_height
+        cropped += made != step
+    assert cropped > 0
+
+
+def test_a_cropped_step_computes_the_rows_of_the_whole_one(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer compares them itself: a step moved to a wrong place is found."""
+    move = vectors._moved
+
+    def wrong(program, config, step):  # type: ignore[no-untyped-def]
+        made = move(program, config, step)
+        first = made.steps[0]
+        load = (replace(first.load[0], address=made.steps[0].load[0].address + 1), *first.load[1:])
+        return replace(made, arena=(made.arena[0], made.arena[1] + 64), steps=(replace(first, load=load),))
+
+    monkeypatch.setattr(vectors, "_moved", wrong)
+    with pytest.raises((AssertionError, CodesignError)):
+        vectors.write(bundle, Engine(bundle.hls), [], tmp_path / "a.bin", tmp_path / "b.bin")
+
+
 def test_a_step_that_needs_too_much_memory_is_left_out(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
