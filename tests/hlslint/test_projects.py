@@ -22,7 +22,6 @@ from tests.engine.engines import LANES
 from tests.hlslint import lint, rules, test_hlslint
 from tests.hlslint.grammar import DIALECTS
 from tests.hlslint.source import EXEMPT
-from tests.test_contract import parsed
 
 MODELS = [shipped.name for shipped in models()]
 ELSEWHERE = {  # rules whose planted fault needs a test of its own
@@ -70,8 +69,10 @@ def test_every_emitted_project(model: str, tmp_path: Path) -> None:
     for hls in seen.values():
         for dialect in DIALECTS:
             assert [str(f) for f in lint(hls, dialect, "codesign_engine")] == [], (hls.parent.name, dialect)
-        ours = {(p.file, p.line, p.function, p.label, p.outer, p.ii) for p in contract(hls).promises}
-        assert ours == parsed({}, hls), hls.parent.name
+    promises = {contract(hls).promises for hls in seen.values()}
+    assert (
+        len(promises) == 1
+    )  # they are of the headers, which are the same everywhere: tests/test_contract.py
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
