@@ -63,7 +63,7 @@ def check_a_hang_ends_in_time_and_can_be_reset(bundle: Path, device: Any, expect
         begin = time.monotonic()
         with pytest.raises(EngineTimeout) as error:
             attempts[way]()
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 60
         assert str(error.value) == (
             "codesign_engine_0: the engine is not done after 0.1 s (control register 0x1), expected it to be. "
             "Call reset() to load the bitstream again, or give a longer timeout."
@@ -234,3 +234,20 @@ def check_a_handoff_of_another_version_of_the_engine(bundle: Path, device: Any) 
         "codesign_engine_0: is of type xilinx.com:hls:codesign_engine:2.0, expected "
         "xilinx.com:hls:codesign_engine:1.0. Synthesize again with this version of codesign."
     )
+
+
+def check_memory_is_given_back_at_once(bundle: Path, device: Any, expected: Any, monkeypatch: Any) -> None:
+    """Not when nothing refers to it any more, which in a notebook may be never."""
+    detector = Detector(bundle)
+    held = list(detector._memories)
+    detector.close()
+    assert all(memory.closed for memory in held)
+    assert device.live == {}
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("Buffer Flush Failed")
+
+    monkeypatch.setattr(device, "flush", broken)
+    with pytest.raises(RuntimeError) as error:
+        Detector(bundle)
+    assert device.live == {}, f"while {error.value} is held, with all that it refers to"
