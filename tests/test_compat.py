@@ -2,6 +2,7 @@
 
 import pytest
 
+from codesign import cli
 from codesign.board import board_names, load_board
 from codesign.compat import (
     PATCHED_SINCE,
@@ -13,6 +14,8 @@ from codesign.compat import (
     release_key,
 )
 from codesign.errors import BoardError
+from tests.mini import bundle_of_mini
+from tests.vendor.launch import install
 
 
 @pytest.mark.parametrize(
@@ -119,3 +122,23 @@ def test_tools_newer_than_their_documents_are_said():
 def test_the_python_that_the_driver_needs_is_the_package_s(request):
     text = (request.config.rootpath / "pyproject.toml").read_text()
     assert f'requires-python = ">={PYTHON_FIRST[0]}.{PYTHON_FIRST[1]}"' in text
+
+
+def test_synth_refuses_a_release_that_does_not_know_the_part(tmp_path, capsys):
+    """Before anything is simulated or written: the tools are only asked for their version."""
+    bundle = bundle_of_mini(tmp_path / "bundle", "kv260", lanes=1)
+    tools = install(tmp_path / "xilinx", "2020.1")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["synth", str(bundle), "--tools", str(tools)])
+    assert ended.value.code == 2
+    assert "error: kv260: Vivado 2020.1 is too old, expected 2020.2.2 or newer" in capsys.readouterr().err
+    assert not (bundle / "synthesis" / "scripts").exists()
+
+
+def test_synth_notes_a_pairing_that_is_not_the_vendors(tmp_path, capsys):
+    bundle = bundle_of_mini(tmp_path / "bundle", "pynq-z2", lanes=1)
+    tools = install(tmp_path / "xilinx", "2020.1")
+    with pytest.raises(SystemExit):
+        cli.main(["synth", str(bundle), "--tools", str(tools), "--stop-after", "csynth", "--hours", "0.0001"])
+    said = capsys.readouterr().err
+    assert "3.0.1 with 2022.1" in said and "y2k22_patch" in said
