@@ -71,7 +71,8 @@ def synth(
     from codesign.cli_detect import read_all
     from codesign.shipped import samples
     from codesign.synth_check import SynthesisFailed
-    from codesign.synthesis import TITLES, Done, Options, synthesize
+    from codesign.synth_steps import TITLES
+    from codesign.synthesis import Done, Options, synthesize
 
     options = Options(
         host, folder, stop_after.value, cosim, tools, vivado, board, clock, jobs, hours, restart

@@ -33,12 +33,12 @@ from codesign.machines import WORK, Here, Machine, Remote
 from codesign.synth_check import SynthesisFailed, check, ended
 from codesign.synth_files import file_digest, is_file_of, read_json, write_json, write_whole
 from codesign.synth_log import progress
+from codesign.synth_steps import HOURS, MADE, TITLES, basis
 from codesign.synth_tcl import (
     COSIM_VECTORS,
     CSIM_VECTORS,
     OVERLAY,
     PROJECT,
-    SOLUTION,
     STEPS,
     VIVADO_STEPS,
     Job,
@@ -52,31 +52,6 @@ __all__ = ["STOPS", "Options", "Outcome", "SynthesisFailed", "design_digest", "s
 STOPS = ("csynth", "cosim", "export", "bitstream")  # of --stop-after
 FORMAT, VERSION = "codesign-synthesis", 1
 STATE_FORMAT = "codesign-synthesis-state"
-HOURS = {
-    "csim": 1.0,
-    "csynth": 6.0,
-    "cosim": 24.0,
-    "export": 1.0,
-    "design": 1.0,
-    "synthesis": 12.0,
-    "bitstream": 24.0,
-}
-TITLES = {
-    "csim": "C simulation", "csynth": "C synthesis", "cosim": "RTL co-simulation", "export": "IP export",
-    "design": "block design", "synthesis": "synthesis", "bitstream": "place, route, bitstream",
-}  # fmt: skip
-BEFORE = {"cosim": "csynth", "export": "csynth", "design": "export", "synthesis": "design",
-          "bitstream": "synthesis"}  # fmt: skip
-MADE = {  # by a step, below synthesis/: without them it is not done
-    "csim": (PROJECT,),
-    "csynth": (f"{PROJECT}/{SOLUTION}/syn", "reports/csynth.xml"),
-    "cosim": ("reports/cosim.rpt",),
-    "export": (f"{PROJECT}/{SOLUTION}/impl/ip/component.xml",),
-    "design": (f"{OVERLAY}/{OVERLAY}.xpr",),
-    "synthesis": (f"{OVERLAY}/{OVERLAY}.runs/synth_1",),
-    "bitstream": ("output/design.bit", "output/design.hwh", "reports/timing.rpt", "reports/utilization.rpt",
-                  "reports/power.rpt"),
-}  # fmt: skip
 FETCHED = ("reports", "output")
 
 Say = Callable[[str], None]
@@ -224,7 +199,7 @@ class _Run:
     def _prepare(self, step: str) -> None:
         """Forget the step and all that rests on it, copy what the machine needs, remove what it would mistake."""
         for other in STEPS:
-            if step in _basis(other):
+            if step in basis(other):
                 self.steps.pop(other, None)
         fresh = self.project != self._project()
         if fresh:
@@ -283,7 +258,7 @@ class _Run:
         script = re.sub(r"-jobs \d+", "", self.texts[f"{step}.tcl"])  # how fast, not what
         parts = [self._project(), script, tool.title if tool else ""]
         parts += [digest for name, digest in sorted(self.vectors.items()) if name in parts[1]]
-        parts += [self._key(before) for before in _basis(step)[1:2]]
+        parts += [self._key(before) for before in basis(step)[1:2]]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _has(self, step: str) -> bool:
@@ -295,14 +270,6 @@ class _Run:
     def _save(self) -> None:
         state = {"format": STATE_FORMAT, "version": VERSION, "project": self.project, "steps": self.steps}
         write_json(self.work / "state.json", state)
-
-
-def _basis(step: str) -> list[str]:
-    """A step, and the steps whose result it uses, the nearest first. C simulation leaves only its project."""
-    found = [step]
-    while found[-1] in BEFORE:
-        found.append(BEFORE[found[-1]])
-    return found
 
 
 @contextmanager

@@ -7,18 +7,16 @@ port holds. So vectors that would fail for that reason in the real tools fail he
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.vendor import reports
+from tests.vendor.bench import binary, depth, interface
 from tests.vendor.component import Register, component, engine_registers
 from tests.vendor.grammar import Refused
 from tests.vendor.parts import known_part
@@ -132,7 +130,7 @@ class Hls:
         if self.session.fault("csim_design", "stream"):
             self.session.log("WARNING: Hls::stream 'loaded' contains leftover data, which may result in RTL simulation"
                              " hanging.")  # fmt: skip
-        self._run(self._binary(None), options, folder)
+        self._run(binary(self.state, None), options, folder)
         self.session.log("INFO: [SIM 211-1] CSim done with 0 errors.")
         self.session.log("INFO: [SIM 211-3] *************** CSIM finish ***************")
 
@@ -180,7 +178,7 @@ class Hls:
         self.session.log("INFO: [COSIM 212-47] Using XSIM for RTL simulation.")
         failed = ""
         try:
-            self._run(self._binary(_depth(Path(self.state["files"][0][0]))), options, folder)
+            self._run(binary(self.state, depth(Path(self.state["files"][0][0]))), options, folder)
         except Refused as error:
             failed = str(error)
         path = solution / "sim" / "report" / f"{self.state['top']}_cosim.rpt"
@@ -209,7 +207,7 @@ class Hls:
         vlnv = (options.get("vendor", "xilinx.com"), options.get("library", "hls"),
                 options.get("ipname", self.state["top"]), options.get("version", "1.0"))  # fmt: skip
         source = Path(self.state["files"][0][0])
-        masters, arguments, width = _interface(source)
+        masters, arguments, width = interface(source)
         table: list[Register] = engine_registers(
             arguments, facts.get("addr64", self._default64()), self.vitis
         )
@@ -264,112 +262,11 @@ class Hls:
 
     # --- the test bench ---
 
-    def _binary(self, depth: int | None) -> Path:
-        """The test bench, compiled as the tool does: with its own hls_stream.h and ap_int.h."""
-        if not self.state["tb"]:
-            raise Refused("[SIM 211-200] There is no test bench, use add_files -tb.")
-        objects = [
-            _object(Path(path), flags) for path, flags in (self.state["files"][0], self.state["tb"][0])
-        ]
-        target = objects[0].with_name(f"{objects[0].stem}-{objects[1].stem[:8]}-{depth or 'whole'}")
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent) as work:
-                command = ["g++", *map(str, objects), "-o", f"{work}/made"]
-                if depth is not None:
-                    symbol = _symbol(objects[0], self.state["top"])
-                    wrapper = Path(work) / "wrapper.cpp"
-                    word = _interface(Path(self.state["files"][0][0]))[2] // 8
-                    wrapper.write_text(WRAPPER.replace("SYMBOL", symbol).replace("SIZE", str(depth * word)))
-                    command += [str(wrapper), f"-Wl,--wrap={symbol}"]
-                subprocess.run(command, check=True)
-                os.replace(f"{work}/made", target)
-        return target
-
-    def _run(self, binary: Path, options: dict[str, str], folder: Path) -> None:
+    def _run(self, program: Path, options: dict[str, str], folder: Path) -> None:
         arguments = shlex.split(options.get("argv", ""))
-        done = subprocess.run([binary, *arguments], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True)
         for line in (done.stdout + done.stderr).splitlines():
             self.session.log(line)
         if done.returncode != 0:
             self.session.log("ERROR: [SIM 211-100] CSim failed with errors.")
             raise Refused(f"[SIM 211-100] 'csim_design' failed: nonzero return value ({done.returncode}).")
-
-
-WRAPPER = """\
-// Stands for RTL in co-simulation: every port works on a copy of its own.
-#include <cstring>
-#include <vector>
-
-typedef std::vector<unsigned char> Copy;
-extern "C" int __real_SYMBOL(const void *, const void *, const void *, void *, int, int);
-
-extern "C" int __wrap_SYMBOL(const void *features, const void *offsets, const void *program_port, void *results,
-                             int program, int memory_words) {
-  const unsigned char *in[3] = {static_cast<const unsigned char *>(features),
-                                static_cast<const unsigned char *>(offsets),
-                                static_cast<const unsigned char *>(program_port)};
-  const Copy a(in[0], in[0] + SIZE), b(in[1], in[1] + SIZE), c(in[2], in[2] + SIZE);
-  Copy d(SIZE);
-  const int status = __real_SYMBOL(&a[0], &b[0], &c[0], &d[0], program, memory_words);
-  std::memcpy(results, &d[0], SIZE);
-  return status;
-}
-"""
-
-
-def _object(path: Path, flags: list[str]) -> Path:
-    """A source compiled with the vendor's headers, once for each text."""
-    from codesign.csim import ap_types, cache
-
-    texts = [p.read_text() for p in sorted(path.parent.rglob("*")) if p.suffix in (".hpp", ".cpp", ".h")]
-    included = [flag for flag in flags if flag.startswith("-I")]
-    others = ["-std=c++11" if flag == "-std=c++0x" else flag for flag in flags if flag not in included]
-    common = [*others, "-isystem", str(ap_types()), "-w", "-O0"]
-    names = [Path(flag[2:]).name for flag in included]
-    key = hashlib.sha256("\0".join([*texts, path.name, *names, *common]).encode()).hexdigest()[:32]
-    made = cache() / f"standin-{key}.o"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as work:
-            command = ["g++", "-c", *included, *common, str(path), "-o", f"{work}/made.o"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise Refused(
-                    f"[SIM 211-100] 'csim_design' failed: compilation error(s).\n{done.stderr[-2000:]}"
-                )
-            os.replace(f"{work}/made.o", made)
-    return made
-
-
-def _symbol(path: Path, top: str) -> str:
-    names = subprocess.run(
-        ["nm", "--defined-only", str(path)], capture_output=True, text=True, check=True
-    ).stdout
-    found = re.findall(rf"\bT (_Z{len(top)}{top}\w+)", names)
-    assert len(found) == 1, found
-    return str(found[0])
-
-
-def _depth(source: Path) -> int:
-    """Words that co-simulation copies to and from each port. Raises Refused if a port does not say."""
-    ports = re.findall(r"#pragma HLS INTERFACE (.*\bm_axi\b.*)", source.read_text())
-    found = {int(m.group(1)) for p in ports if (m := re.search(r"\bdepth=(\d+)", p)) is not None}
-    if len(found) != 1 or any("depth=" not in p for p in ports):
-        raise Refused("[COSIM 212-330] a port m_axi has no depth: its size is not known.")
-    return found.pop()
-
-
-def _interface(source: Path) -> tuple[list[str], list[tuple[str, bool]], int]:
-    """Bundles of the memory ports, arguments in order (name, is a pointer), bits of a word."""
-    text = source.read_text()
-    masters = re.findall(r"#pragma HLS INTERFACE m_axi .*\bbundle=(\w+)", text)
-    head = re.search(r"int codesign_engine\((.*?)\)\s*\{", text, re.DOTALL)
-    assert head is not None
-    arguments = []
-    for argument in head.group(1).split(","):
-        name = re.search(r"(\w+)\s*$", argument.strip())
-        assert name is not None
-        arguments.append((name.group(1), "*" in argument))
-    lanes = re.search(r"\bkLanes = (\d+)", (source.parent / "config.hpp").read_text())
-    assert lanes is not None
-    return sorted(masters), arguments, 8 * int(lanes.group(1))
