@@ -159,6 +159,7 @@ def routed(root: Instance, design: Contract, top: str) -> dict[str, Cells]:
 
 # What an estimate calls the stages of a step, where that is not the name of a unit.
 STAGES = {"compute": "pointwise"}
+BEFORE = ("control", "parameters")  # what a simulation calls the regions before a step's stages
 
 
 def cycles_estimated(cost: Estimate, design: Contract) -> dict[str, int]:
@@ -176,9 +177,15 @@ def cycles_estimated(cost: Estimate, design: Contract) -> dict[str, int]:
 
 
 def cycles_simulated(found: Simulation, design: Contract) -> dict[str, int]:
-    """Cycles of a frame in which each unit works, stalls left out: of its processes the busiest, step by step."""
+    """Cycles of a frame in which each unit works, stalls left out: of its processes the busiest, step by step.
+
+    What is not a step's region comes before the stages, and is the parameters' as in an estimate, waits included.
+    """
     units: dict[str, int] = {}
     for region in found.regions:
+        if region.name in BEFORE:
+            units["parameters"] = units.get("parameters", 0) + region.cycles
+            continue
         busy: dict[str, int] = {}
         for process in region.processes:
             unit = unit_of(process.name, design)
