@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,10 @@ def test_deploy_and_bench(bundle: Path, reached: Path, run: Run) -> None:
     assert (result["check"]["differences"], result["check"]["vectors"]) == (0, 4)
     assert Path(result["directory"]).is_relative_to(reached / "venv"), "installed on the board, not here"
     assert set((reached / "log").read_text().split()) == {"xilinx@board", "root"}
+    assert found_by_pynq(bundle, reached) == [
+        str(Path(result["directory"]) / "design.bit"),
+        "- codesign (source: boards)",
+    ]
     shown = run("deploy", bundle, "--host", "xilinx@board", "--timeout", "20")
     assert "values of 4 test vectors are those of C simulation (software device)" in shown.out
 
@@ -129,6 +134,21 @@ def test_deploy_and_bench(bundle: Path, reached: Path, run: Run) -> None:
     assert "mini on zcu104, 5 frames, not measured" in shown.out
     assert "These figures are of a software device: they say nothing about a board." in shown.out
     assert "frames/s" in shown.out
+
+
+def found_by_pynq(bundle: Path, board: Path) -> list[str]:
+    """What pynq finds by our entry points, in the board's Python: a bitstream without its path, and notebooks."""
+    code = (
+        "import sys; from pynq.bitstream import Bitstream; print(Bitstream('mini/design.bit').bitfile_name)\n"
+        "from pynq._cli.get_notebooks import main; sys.argv[1:] = ['--list']; main()"
+    )
+    python = board / "venv" / "bin" / "python3"
+    env = environment(bundle.parent, HERE / "site")
+    done = subprocess.run(
+        [str(python), "-W", "ignore", "-c", code], cwd=board, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if "modules" not in line]
 
 
 @needs_pynq
