@@ -134,11 +134,12 @@ def estimate(
     given = [tuple(step.nodes) for step in program.steps]
     given = [tuple(n) or g for n, g in zip(names, given, strict=True)] if names else given
     steps = tuple(
-        _step(i, " + ".join(nodes) or f"step {i}", step, config, memory)
+        _step(i, " + ".join(nodes) or f"step {i}", step, program.steps[i + 1 : i + 2], config, memory)
         for i, (step, nodes) in enumerate(zip(program.steps, given, strict=True))
     )
+    first = sum(parameter_cycles(step, config, memory) for step in program.steps[:1])
     checks = sum(described_cycles(step, memory) for step in program.steps)
-    header = ceil(read_cycles(int_words(HEADER_INTS, program.lanes), memory) + checks)
+    header = ceil(read_cycles(int_words(HEADER_INTS, program.lanes), memory) + checks + first)
     return Estimate(board.name, memory.clock_hz, program.lanes, steps, header, array_macs(config))
 
 
@@ -165,17 +166,21 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     return array, window
 
 
-def _step(index: int, name: str, step: Step, config: EngineConfig, memory: Dram) -> StepCost:
+def _step(
+    index: int, name: str, step: Step, after: Sequence[Step], config: EngineConfig, memory: Dram
+) -> StepCost:
+    """`after` is the next step, if there is one: its parameters are read meanwhile."""
     lanes, entries = config.lanes, len(step.load) + len(step.store)
     descriptor = int_words(STEP_INTS, lanes) + int_words(SEGMENT_INTS * entries, lanes)
-    before = ceil(described_cycles(step, memory) + parameter_cycles(step, config, memory))
-    found = chain(step, config, memory)
+    before = ceil(described_cycles(step, memory))
+    parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
+    found = chain(step, config, memory, sum(s.parameter_words for s in after))
     words = loaded(step, config).moved + offset_words(step)
     array, window = used_macs(step, lanes)
-    cycles = before + found.cycles
+    cycles = before + max(found.cycles, parameters)
     return StepCost(
-        index=index, name=name, bound="parameters" if before > found.cycles else _bound(step, found.stages),
-        cycles=cycles, stages=found.stages, parameters=before,
+        index=index, name=name, bound="parameters" if parameters > found.cycles else _bound(step, found.stages),
+        cycles=cycles, stages=found.stages, parameters=parameters,
         read_bytes=lanes * (2 * descriptor + step.parameter_words + words),
         written_bytes=lanes * stored(step, config).moved, array_macs=array, window_macs=window,
         efficiency=array / (cycles * array_macs(config)),

@@ -1,6 +1,6 @@
 """The list of steps the engine walks, as dataclasses and as the bytes it reads from memory.
 
-Words are `lanes` bytes; addresses count words from the start of memory. hls_templates/descriptor.hpp describes the
+Words are `lanes` bytes; addresses count words from the start of memory. hls_templates/layout.hpp describes the
 same layout and checks every field of it. Numpy only: the driver on a board uses this module as it is.
 """
 
@@ -23,7 +23,7 @@ MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 
 WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather")
 POINTWISE = ("none", "int4", "int8")
-STATUS = {  # of descriptor.hpp, in words
+STATUS = {  # of layout.hpp, in words
     0: "done",
     1: "there is no program at that address",
     2: "the program was written for another version of the engine",

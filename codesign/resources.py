@@ -78,7 +78,7 @@ def multiplier_luts(a: int, b: int) -> int:
 
 
 def resources(config: EngineConfig) -> Resources:
-    """What an engine of these constants is made of."""
+    """What an engine of these constants is made of. Weights and tables have room for two steps."""
     n = config.lanes
     row = (32 + 8 + 8) * n  # of a requantization table
     outputs = n // config.turns
@@ -90,10 +90,10 @@ def resources(config: EngineConfig) -> Resources:
         Unit("window taps", logic_luts=9 * n * multiplier_luts(9, 8) + chosen),
         Unit("requantizers", logic_luts=2 * n * multiplier_luts(33, 8)),
         ring,
-        memory("pointwise weights", config.weight_tiles, 5 * n * n),
-        memory("depthwise weights", config.window_groups, 8 * 9 * n),
-        memory("window requantization", config.window_groups, row),
-        memory("pointwise requantization", config.output_words, row),
+        memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n),
+        memory("depthwise weights", 2 * config.window_groups, 8 * 9 * n),
+        memory("window requantization", 2 * config.window_groups, row),
+        memory("pointwise requantization", 2 * config.output_words, row),
         memory("kept words", 2 * config.input_words, 9 * n, config.pixels),
         memory("finish: words of a block", 2 * config.output_words, 9 * n, config.pixels),
         memory("load: chunks", 2 * chunk, 8 * n),

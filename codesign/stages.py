@@ -175,17 +175,12 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
-    """Of weights and tables: one run for each unit's weights, and one for its table."""
-    total = 0.0
-    if step.window in ("depthwise", "deformable"):
-        total += read_cycles(TAP_WORDS * step.groups, memory) + read_cycles(
-            REQUANT_WORDS * step.groups, memory
-        )
-    if PASSES[step.pointwise]:
-        tiles = PASSES[step.pointwise] * step.pointwise_in * step.pointwise_out
-        total += read_cycles(tiles * tile_words(config.lanes), memory)
-        total += read_cycles(REQUANT_WORDS * step.pointwise_out, memory)
-    return total
+    """Of weights and tables: a run for the array's table, one for its weights, and one for the window's of both."""
+    window = TAP_WORDS + REQUANT_WORDS if step.window in ("depthwise", "deformable") else 0
+    tiles = PASSES[step.pointwise] * step.pointwise_in * step.pointwise_out
+    rows = REQUANT_WORDS * step.pointwise_out if tiles else 0
+    runs = (rows, tiles * tile_words(config.lanes), window * step.groups)
+    return sum(read_cycles(words, memory) for words in runs)
 
 
 @dataclass(frozen=True)
@@ -196,13 +191,13 @@ class Chain:
     cycles: int
 
 
-def chain(step: Step, config: EngineConfig, memory: Dram) -> Chain:
-    """The processes of a step, from the first request to the last response."""
+def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Chain:
+    """The processes of a step, from the first request to the last response; `beside` words are read for the next."""
     load, store = loaded(step, config), stored(step, config)
     pixels = step.out_height * step.out_width
     offsets = offset_words(step)
     into, passes = window_words(step, config), PASSES[step.pointwise]
-    shared = memory.cycles(load.moved, offsets, store.moved)
+    shared = memory.cycles(load.moved, offsets, store.moved, beside)
 
     # What comes before the window: words at a pace, and the first of them after a while.
     fetch = load.port_cycles(memory)

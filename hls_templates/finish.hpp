@@ -6,10 +6,11 @@
 // pixel after the other. While one block is written into a half of `block`, the one before is read from the other.
 //
 // Streams: in: one Sums a block and output word; out: words of a pixel together, pixels in order.
-// Cycles: (blocks + 1) * kPixels * output words, one word requantized and one written in each.
-// Memories: one read and one write a cycle in `block`, one read in `table`.
+// Cycles: words of the next step's rows, then (blocks + 1) * kPixels * output words, one word requantized and one
+// written in each. Memories: one read and one write a cycle in `block`, one read or one write in `table`.
 #pragma once
 #include "descriptor.hpp"
+#include "parameters.hpp"
 #include "requant.hpp"
 #include "trace.hpp"
 #include "vendor.hpp"
@@ -17,9 +18,18 @@
 namespace codesign {
 
 template <class C>
-void finish(const Step &step, typename Types<C>::SumStream &in,
-            const typename Types<C>::RequantRow (&table)[C::kOutputWords], typename Types<C>::Stream &out) {
+void finish(const Step &step, const Step &next, int half, typename Types<C>::SumStream &in,
+            hls::stream<typename Types<C>::Word> &next_rows,
+            typename Types<C>::RequantRow (&table)[2 * C::kOutputWords], typename Types<C>::Stream &out) {
   Trace::process("finish");
+  const int arriving = ParameterWords<C>::rows(next), first_row = half * C::kOutputWords;
+  RowTaker<C> taker((1 - half) * C::kOutputWords);
+Next:
+  for (int i = 0; i < arriving; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Next", 1, 3, i == 0);
+    taker.take(next_rows.read(), "parameters.pointwise_requant", table);
+  }
   const int pixels = step.out_height * step.out_width;
   if (step.pointwise == kNoPointwise) {
     const int total = pixels * step.window_words;
@@ -70,10 +80,10 @@ Word:
         #pragma HLS UNROLL
         acc[lane] = sums.data[taken_pixel][lane];
       }
-      Trace::read("parameters.pointwise_requant", 0, taken_word);
+      Trace::read("parameters.pointwise_requant", 0, first_row + taken_word);
       Trace::write("block", taken_pixel, to + taken_word);
       block[to + taken_word][taken_pixel] =
-          requant<C>(acc, table[taken_word], step.pointwise_low, step.pointwise_high);
+          requant<C>(acc, table[first_row + taken_word], step.pointwise_low, step.pointwise_high);
       if (++taken_pixel == C::kPixels) {
         taken_pixel = 0;
         ++taken_word;

@@ -1,4 +1,4 @@
-// parameters.hpp -- weights and requantization rows of one step, from memory to the buffers on chip.
+// parameters.hpp -- weights and requantization rows of the next step, on their way to the units while one runs.
 //
 //   requant rows   kRequantWords words a group; byte `lane` of word 0..3 is that byte of bias[lane],
 //                  of word 4 mult[lane], of word 5 shift[lane]
@@ -7,97 +7,155 @@
 //                  (low half) and 2j + 1 (high half) to output lane `lane`
 //   order of tiles output group, input word, and for int8 weights the high half, -8..7, before the low, 0..15
 //
-// Cycles: words read, at one a cycle, and the latency of the memory once for each of the three.
+// Every unit has room for two steps: it works with one half and fills the other. `prefetch` sends what the next step
+// needs in this order, each part as one burst:
+//
+//   rows of finish.hpp     taken before it begins: it begins later than all others
+//   tiles of pointwise.hpp one a cycle beside the products; what is left, after them
+//   taps and rows of window.hpp  taken when its map is done: it ends earlier than all others
+//
+// Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop.
+// Cycles: words, at one a cycle; beside a step they cost nothing as long as they are fewer than its products.
 #pragma once
 #include "descriptor.hpp"
 #include "trace.hpp"
 
 namespace codesign {
 
-template <class C, int kRows>
-void load_requant(const typename Types<C>::Word *memory, int address, int rows,
-                  typename Types<C>::RequantRow (&table)[kRows]) {
-  typename Types<C>::Word word[kRequantWords];
-  #pragma HLS ARRAY_PARTITION variable=word complete dim=1
-First:
-  for (int i = 0; i < kRequantWords; ++i) {
-    #pragma HLS UNROLL
-    word[i] = Types<C>::Memory::zero();
-  }
-  int row = 0, part = 0;
-Row:
-  for (int i = 0; i < rows * kRequantWords; ++i) {
-    #pragma HLS PIPELINE II=1
-    Trace::iteration("Row", 1, 6, i == 0);
-    Trace::fetch("program", address + i);
-    word[part] = memory[address + i];
-    if (++part == kRequantWords) {
-      part = 0;
-    Lane:
-      for (int lane = 0; lane < C::kLanes; ++lane) {
-        #pragma HLS UNROLL
-        const unsigned bias =
-            Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
-            Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
-        table[row].bias[lane] = int(bias);
-        table[row].scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
-                                           static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
-      }
-      ++row;
-    }
-  }
-}
-
+// Words of each part that a step needs.
 template <class C>
-void load_depthwise(const typename Types<C>::Word *memory, int address, int groups,
-                    typename Types<C>::DepthwiseWeights (&weights)[C::kWindowGroups]) {
-  int group = 0, tap = 0;
-Tap:
-  for (int i = 0; i < groups * 9; ++i) {
-    #pragma HLS PIPELINE II=1
-    Trace::iteration("Tap", 1, 4, i == 0);
-    Trace::fetch("program", address + i);
-    const typename Types<C>::Word word = memory[address + i];
-  Lane:
-    for (int lane = 0; lane < C::kLanes; ++lane) {
-      #pragma HLS UNROLL
-      weights[group].tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(word, lane));
-    }
-    if (++tap == 9) {
-      tap = 0;
-      ++group;
-    }
-  }
-}
-
-template <class C>
-void load_tiles(const typename Types<C>::Word *memory, int address, int tiles, bool halves,
-                typename Types<C>::Tile (&weights)[C::kWeightTiles]) {
+struct ParameterWords {
   static const int kTileWords = (C::kLanes + 1) / 2;
-  int tile = 0, part = 0;
-Word:
-  for (int i = 0; i < tiles * kTileWords; ++i) {
-    #pragma HLS PIPELINE II=1
-    Trace::iteration("Word", 1, 4, i == 0);
-    Trace::fetch("program", address + i);
-    // A low half is 0..15; every other nibble is -8..7: the bit of weight 8 counts -8.
-    const int flip = halves && tile % 2 == 1 ? 0 : 8;
-    const typename Types<C>::Word word = memory[address + i];
+
+  static int tiles(const Step &step) {
+    #pragma HLS INLINE
+    return step.pointwise * step.pointwise_in * step.pointwise_out * kTileWords;
+  }
+  static int rows(const Step &step) {
+    #pragma HLS INLINE
+    return step.pointwise == kNoPointwise ? 0 : step.pointwise_out * kRequantWords;
+  }
+  static int taps(const Step &step) {
+    #pragma HLS INLINE
+    return step.window == kDepthwise || step.window == kDeformable ? step.groups * 9 : 0;
+  }
+  static int window_rows(const Step &step) {
+    #pragma HLS INLINE
+    return step.window == kDepthwise || step.window == kDeformable ? step.groups * kRequantWords : 0;
+  }
+};
+
+// Collects the words of a requantization row.
+template <class C>
+struct RowTaker {
+  typename Types<C>::Word word[kRequantWords];
+  int count, row;
+
+  explicit RowTaker(int first) : count(0), row(first) {}
+
+  template <int kRows>
+  void take(const typename Types<C>::Word &next, const char *name,
+            typename Types<C>::RequantRow (&table)[kRows]) {
+    #pragma HLS INLINE
+    word[count] = next;
+    if (++count < kRequantWords) return;
+    typename Types<C>::RequantRow taken;
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      const int byte = int(Types<C>::Memory::byte(word, lane));
-      weights[tile].data[2 * part][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
+      const unsigned bias =
+          Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
+          Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
+      taken.bias[lane] = int(bias);
+      taken.scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
+                                    static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
+    }
+    Trace::write(name, 0, row);
+    table[row] = taken;
+    ++row;
+    count = 0;
+  }
+};
+
+// Collects the taps of a group.
+template <class C>
+struct TapTaker {
+  typename Types<C>::DepthwiseWeights group;
+  int tap, index;
+
+  explicit TapTaker(int first) : tap(0), index(first) {}
+
+  void take(const typename Types<C>::Word &next,
+            typename Types<C>::DepthwiseWeights (&weights)[2 * C::kWindowGroups]) {
+    #pragma HLS INLINE
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      group.tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(next, lane));
+    }
+    if (++tap < 9) return;
+    Trace::write("parameters.depthwise", 0, index);
+    weights[index] = group;
+    ++index;
+    tap = 0;
+  }
+};
+
+// Collects the words of a tile.
+template <class C>
+struct TileTaker {
+  typename Types<C>::Tile tile;
+  int word, index;
+  bool halves, low;  // int8 weights; the next tile is the lower half of them
+
+  TileTaker(int first, bool in_halves) : word(0), index(first), halves(in_halves), low(false) {}
+
+  void take(const typename Types<C>::Word &next, typename Types<C>::Tile (&weights)[2 * C::kWeightTiles]) {
+    #pragma HLS INLINE
+    // A low half is 0..15; every other nibble is -8..7: the bit of weight 8 counts -8.
+    const int flip = low ? 0 : 8;
+  Lane:
+    for (int lane = 0; lane < C::kLanes; ++lane) {
+      #pragma HLS UNROLL
+      const int byte = int(Types<C>::Memory::byte(next, lane));
+      tile.data[2 * word][lane] = static_cast<signed char>(((byte & 15) ^ flip) - flip);
       if (C::kLanes > 1) {  // with one lane, the high half of the byte is empty
-        weights[tile].data[(2 * part + 1) % C::kLanes][lane] =
-            static_cast<signed char>(((byte >> 4) ^ flip) - flip);
+        tile.data[(2 * word + 1) % C::kLanes][lane] = static_cast<signed char>(((byte >> 4) ^ flip) - flip);
       }
     }
-    if (++part == kTileWords) {
-      part = 0;
-      ++tile;
-    }
+    if (++word < ParameterWords<C>::kTileWords) return;
+    Trace::write("parameters.tiles", 0, index);
+    weights[index] = tile;
+    ++index;
+    word = 0;
+    low = halves && !low;
   }
+};
+
+// One part, as one burst.
+template <class C>
+void send(const typename Types<C>::Word *memory, int address, int words,
+          hls::stream<typename Types<C>::Word> &out) {
+  #pragma HLS INLINE
+Word:
+  for (int i = 0; i < words; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Word", 1, 3, i == 0);
+    Trace::fetch("program", address + i);
+    out.write(memory[address + i]);
+  }
+}
+
+template <class C>
+void prefetch(const Step &next, const typename Types<C>::Word *memory,
+              hls::stream<typename Types<C>::Word> &rows, hls::stream<typename Types<C>::Word> &tiles,
+              hls::stream<typename Types<C>::Word> &filters) {
+  Trace::process("prefetch");
+  const int tile_words = ParameterWords<C>::tiles(next);
+  send<C>(memory, next.pointwise_parameters + tile_words, ParameterWords<C>::rows(next), rows);
+  send<C>(memory, next.pointwise_parameters, tile_words, tiles);
+  const int words = ParameterWords<C>::taps(next) + ParameterWords<C>::window_rows(next);
+  send<C>(memory, next.window_parameters, words, filters);
 }
 
 }  // namespace codesign

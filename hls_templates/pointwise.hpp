@@ -10,17 +10,20 @@
 // Streams: in: words of a pixel together, pixels in order; out: one Sums a block and output word, to finish.hpp.
 // Cycles: (blocks + 1) * max(kPixels * input words, input words * output words * kTurns * passes),
 // blocks = pixels / kPixels rounded up. One loop over all of them: no refill between blocks.
-// Memories: one read and one write a cycle in `kept`, one read in `weights`.
+// Beside them, one word of the next step's weights a cycle; what is left of these, after them.
+// Memories: one read and one write a cycle in `kept` and in `weights`.
 #pragma once
 #include "descriptor.hpp"
+#include "parameters.hpp"
 #include "trace.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
 
 template <class C>
-void pointwise(const Step &step, typename Types<C>::Stream &in,
-               const typename Types<C>::Tile (&weights)[C::kWeightTiles], typename Types<C>::SumStream &out) {
+void pointwise(const Step &step, const Step &next, int half, typename Types<C>::Stream &in,
+               hls::stream<typename Types<C>::Word> &next_tiles,
+               typename Types<C>::Tile (&weights)[2 * C::kWeightTiles], typename Types<C>::SumStream &out) {
   static_assert(C::kPixels >= 1, "kPixels must be at least 1");
   static_assert(C::kTurns >= 1 && C::kLanes % C::kTurns == 0,
                 "kTurns must divide kLanes: every turn computes as many outputs");
@@ -29,12 +32,15 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
 
   Trace::process("pointwise");
   const int pixels = step.out_height * step.out_width;
-  if (step.pointwise == kNoPointwise) {
-    const int total = pixels * step.window_words;
+  const int arriving = ParameterWords<C>::tiles(next);
+  TileTaker<C> taker((1 - half) * C::kWeightTiles, next.pointwise == kInt8);
+  const int passing = step.pointwise == kNoPointwise ? pixels * step.window_words : 0;
+  if (passing > 0) {
   Pass:
-    for (int i = 0; i < total; ++i) {
+    for (int i = 0; i < passing; ++i) {
       #pragma HLS PIPELINE II=1
       Trace::iteration("Pass", 1, 1, i == 0);
+      if (i < arriving) taker.take(next_tiles.read(), weights);
       const typename Types<C>::Acts acts = in.read();
       typename Types<C>::Sums word = Types<C>::no_sums();
     PassLane:
@@ -44,7 +50,6 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
       }
       out.write(word);
     }
-    return;
   }
 
   typename Types<C>::Factors kept[2 * C::kInputWords][C::kPixels];
@@ -52,22 +57,25 @@ void pointwise(const Step &step, typename Types<C>::Stream &in,
   CODESIGN_ONE_WORD(kept)
   typename Types<C>::Sums sums = Types<C>::no_sums(), word = sums;
   const bool halves = step.pointwise == kInt8;
-  const int blocks = (pixels + C::kPixels - 1) / C::kPixels;
+  const int blocks = step.pointwise == kNoPointwise ? -1 : (pixels + C::kPixels - 1) / C::kPixels;
   const int fetches = C::kPixels * step.pointwise_in;
   const int tiles = step.pointwise * step.pointwise_in;  // of an output word
   const int products = tiles * step.pointwise_out * C::kTurns;
-  const int trips = larger(fetches, products);
+  const int trips = larger(larger(fetches, products), 1);
   const long long total = static_cast<long long>(blocks + 1) * trips;
 
   int trip = 0, from = C::kInputWords, to = 0;             // the halves of `kept`
   int left = pixels, fetched_pixel = 0, fetched_word = 0;  // pixels that have not begun to arrive
-  int input = 0, pass = 0, turn = 0, output = 0, tile = 0;
+  const int first = half * C::kWeightTiles;
+  int input = 0, pass = 0, turn = 0, output = 0, tile = first;
   bool computes = false;  // in the first pass, nothing is there to compute with
 MultiplyAccumulate:
   for (long long i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
     #pragma HLS DEPENDENCE variable=kept inter false
+    #pragma HLS DEPENDENCE variable=weights inter false
     Trace::iteration("MultiplyAccumulate", 1, 24, i == 0);
+    if (i < arriving) taker.take(next_tiles.read(), weights);
     if (trip < fetches) {
       typename Types<C>::Acts acts = zeros<typename Types<C>::Acts>();
       if (fetched_pixel < left) acts = in.read();
@@ -118,7 +126,10 @@ MultiplyAccumulate:
             turn = 0;
             out.write(word);
             tile += tiles;
-            if (++output == step.pointwise_out) output = tile = 0;
+            if (++output == step.pointwise_out) {
+              output = 0;
+              tile = first;
+            }
           }
         }
       }
@@ -132,6 +143,12 @@ MultiplyAccumulate:
       from = to;
       to = half;
     }
+  }
+Rest:
+  for (long long i = total + passing; i < arriving; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("Rest", 1, 3, i == total + passing);
+    taker.take(next_tiles.read(), weights);
   }
 }
 

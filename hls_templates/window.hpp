@@ -24,9 +24,10 @@
 //
 // Streams: words of a pixel together, pixels row by row, one offset an output pixel.
 // Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row), and before
-// them reach + 1 rows to fill the ring.
+// them reach + 1 rows to fill the ring; afterwards, words of the next step's filters.
 #pragma once
 #include "descriptor.hpp"
+#include "parameters.hpp"
 #include "requant.hpp"
 #include "trace.hpp"
 #include "vendor.hpp"
@@ -158,21 +159,12 @@ Pixel:
 }
 
 template <class C>
-void window(const Step &step, typename Types<C>::Stream &in, typename Types<C>::OffsetStream &offsets,
-            const typename Types<C>::DepthwiseWeights (&weights)[C::kWindowGroups],
-            const typename Types<C>::RequantRow (&table)[C::kWindowGroups], typename Types<C>::Stream &out) {
-  Trace::process("window");
-  if (step.window == kPass) {
-    const int total = step.height * step.width * step.groups;
-  Pass:
-    for (int i = 0; i < total; ++i) {
-      #pragma HLS PIPELINE II=1
-      Trace::iteration("Pass", 1, 1, i == 0);
-      out.write(in.read());
-    }
-    return;
-  }
-
+void window_map(const Step &step, int half, typename Types<C>::Stream &in,
+                typename Types<C>::OffsetStream &offsets,
+                const typename Types<C>::DepthwiseWeights (&weights)[2 * C::kWindowGroups],
+                const typename Types<C>::RequantRow (&table)[2 * C::kWindowGroups],
+                typename Types<C>::Stream &out) {
+  #pragma HLS INLINE
   Ring<C> ring;
   #pragma HLS ARRAY_PARTITION variable=ring.bank complete dim=1
   #pragma HLS ARRAY_PARTITION variable=ring.bank complete dim=2
@@ -218,9 +210,10 @@ Row:
         } else if (step.window == kGather) {
           word = gather_packed<C>(taps, at.x, step.kernel, index);
         } else {
-          Trace::read("parameters.depthwise", 0, index);
-          Trace::read("parameters.window_requant", 0, index);
-          word = depthwise<C>(taps, weights[index], table[index], step.window_low, step.window_high);
+          const int at_group = half * C::kWindowGroups + index;
+          Trace::read("parameters.depthwise", 0, at_group);
+          Trace::read("parameters.window_requant", 0, at_group);
+          word = depthwise<C>(taps, weights[at_group], table[at_group], step.window_low, step.window_high);
         }
         out.write(word);
         if (++group == step.groups) {
@@ -257,6 +250,40 @@ Row:
     fetched = target;
     at.y += step.stride_y;
     at.slot = Ring<C>::wrap(at.slot + step.stride_y, at.rows);
+  }
+}
+
+template <class C>
+void window(const Step &step, const Step &next, int half, typename Types<C>::Stream &in,
+            typename Types<C>::OffsetStream &offsets, hls::stream<typename Types<C>::Word> &next_filters,
+            typename Types<C>::DepthwiseWeights (&weights)[2 * C::kWindowGroups],
+            typename Types<C>::RequantRow (&table)[2 * C::kWindowGroups], typename Types<C>::Stream &out) {
+  Trace::process("window");
+  if (step.window == kPass) {
+    const int total = step.height * step.width * step.groups;
+  Pass:
+    for (int i = 0; i < total; ++i) {
+      #pragma HLS PIPELINE II=1
+      Trace::iteration("Pass", 1, 1, i == 0);
+      out.write(in.read());
+    }
+  } else {
+    window_map<C>(step, half, in, offsets, weights, table, out);
+  }
+  const int taps = ParameterWords<C>::taps(next), rows = ParameterWords<C>::window_rows(next);
+  TapTaker<C> tap_taker((1 - half) * C::kWindowGroups);
+  RowTaker<C> row_taker((1 - half) * C::kWindowGroups);
+NextTaps:
+  for (int i = 0; i < taps; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("NextTaps", 1, 3, i == 0);
+    tap_taker.take(next_filters.read(), weights);
+  }
+NextRows:
+  for (int i = 0; i < rows; ++i) {
+    #pragma HLS PIPELINE II=1
+    Trace::iteration("NextRows", 1, 3, i == 0);
+    row_taker.take(next_filters.read(), "parameters.window_requant", table);
   }
 }
 

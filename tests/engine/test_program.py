@@ -16,7 +16,7 @@ from tests.engine.cases import CASES, deformable
 from tests.engine.engines import LANES, engine, generic
 from tests.models import random_codenet_graph, random_feeds
 
-DESCRIPTOR = (HEADERS / "descriptor.hpp").read_text()
+DESCRIPTOR = (HEADERS / "layout.hpp").read_text()
 FIELDS = re.findall(r"^  (k\w+)", DESCRIPTOR.split("enum StepField {")[1].split("};")[0], re.MULTILINE)
 
 

@@ -1,0 +1,125 @@
+// layout.hpp -- the program in memory: what lies where, and the values that a step is made of.
+//
+// A program is a header, one descriptor a step, tables of segments and parameters, all of them 32-bit
+// little-endian integers or bytes at word addresses. A word is kLanes bytes. codesign/program.py writes the same
+// layout; the enumerators here are its field indices.
+#pragma once
+#include "types.hpp"
+
+namespace codesign {
+
+enum Status {
+  kDone = 0,
+  kBadMagic = 1,        // no program at that address
+  kBadVersion = 2,      // written for another version of this engine
+  kBadLanes = 3,        // written for another word size
+  kBadProgram = 4,      // the header's regions or counts are not inside the memory
+  kBadStep = 5,         // a descriptor without its mark, or with unused fields set
+  kBadShape = 6,        // height, width or channel groups out of range
+  kBadSegments = 7,     // number of segments, or their words a pixel, out of range
+  kBadLoad = 8,         // a segment to read leaves the arena
+  kBadStore = 9,        // a segment to write leaves the arena, or overlaps what is read
+  kBadWindow = 10,      // kind, kernel, stride, origin or reach of the window
+  kBadRow = 11,         // rows too long or too many for the ring
+  kBadOffsets = 12,     // the offsets leave the arena, or overlap what is written
+  kBadPointwise = 13,   // mode or size of the pointwise array
+  kBadParameters = 14,  // weights or requantization rows outside the program
+  kBadClamp = 15        // low and high are not an 8-bit range
+};
+
+enum HeaderField {
+  kHeaderMagic,
+  kHeaderVersion,
+  kHeaderLanes,
+  kHeaderSteps,
+  kHeaderProgramWords,
+  kHeaderArenaBegin,
+  kHeaderArenaEnd,
+  kHeaderReserved,
+  kHeaderFields = 16
+};
+
+enum StepField {
+  kStepMagic,
+  kLoadCount,
+  kStoreCount,
+  kSegments,  // address of the table: load segments, then store segments
+  kHeight,    // of what is loaded, after upsampling
+  kWidth,
+  kGroups,  // words a pixel
+  kPacked,  // 1: a word holds 2^kPackLog2 pixels of a row
+  kWindow,
+  kKernel,
+  kStrideY,
+  kStrideX,
+  kOriginY,  // input row of the centre tap of output row 0
+  kOriginX,
+  kReach,  // rows above and below the centre that may be read: 1, or the bound on offsets
+  kOutHeight,
+  kOutWidth,
+  kWindowLow,
+  kWindowHigh,
+  kWindowParameters,  // 9 words of depthwise weights a group, then 6 of requantization
+  kOffsetAddress,
+  kOffsetStride,
+  kOffsetUp,
+  kOffsetLane,
+  kPointwise,
+  kPointwiseIn,   // words a pixel
+  kPointwiseOut,  // words a pixel
+  kPointwiseLow,
+  kPointwiseHigh,
+  kPointwiseParameters,  // tiles of (kLanes + 1) / 2 words, then 6 words of requantization a group
+  kStepReserved,
+  kStepFields = 32
+};
+
+enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
+enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4 };
+
+enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4 };
+enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
+
+static const int kProgramMagic = 0x43534450;
+static const int kProgramVersion = 1;
+static const int kStepMark = 0x53544550;
+static const int kMaxSteps = 4096;
+static const int kMaxSide = 8192;
+static const long long kMaxTrips = 0x7fffffff;  // of one loop
+static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
+
+// Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
+// place, and so many pixels that runs in memory are long beside its latency.
+template <class C>
+struct ChunkSize {
+  static const int kLeast = 512;
+  static const int kLoaded = C::kRowWords + C::kInputWords;
+  static const int kLarger = kLoaded > C::kOutputWords ? kLoaded : C::kOutputWords;
+  static const int kWords = kLarger > kLeast ? kLarger : kLeast;
+};
+
+// Part of a tensor: `count` words of each pixel, pixels `stride` words apart in rows without gaps.
+struct Segment {
+  int address, count, stride, up;  // up: log2 of nearest-neighbour upsampling while it is read
+  bool is_signed;
+};
+
+// One step, as its fields say.
+struct Step {
+  int load_count, store_count, height, width, groups, packed;
+  int window, kernel, stride_y, stride_x, origin_y, origin_x, reach, out_height, out_width;
+  int window_low, window_high, window_parameters;
+  Segment offset;
+  int offset_lane;
+  int pointwise, pointwise_in, pointwise_out, pointwise_low, pointwise_high, pointwise_parameters;
+  int row_words;     // of the ring: one input row
+  int spread;        // log2 of the slots of the ring that a row takes: see window.hpp
+  int window_words;  // a pixel leaves the window in so many words
+  int store_words;   // and the step in so many
+};
+
+struct Header {
+  int steps, program_words, arena_begin, arena_end;
+};
+
+}  // namespace codesign
