@@ -201,7 +201,7 @@ def test_the_wheel_is_complete(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     packages = {"codesign", "quant", "boards", "hls_templates"}
-    kinds = (".py", ".hpp", ".h", ".cpp", ".toml", ".onnx", ".json", ".png", ".jpg")
+    kinds = (".py", ".hpp", ".h", ".cpp", ".tcl", ".toml", ".onnx", ".json", ".png", ".jpg")
     wanted = {
         name
         for path in tracked()
