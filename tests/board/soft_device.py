@@ -52,6 +52,7 @@ class SoftDevice(pynq.Device):
     def __init__(self) -> None:
         super().__init__("software")
         self.name, self.arch = "software", "aarch64"  # the processor whose clock registers pynq sets
+        pynq.ps.CPU_ARCH = self.arch  # where pynq 3.0 looks for it
         self.capabilities = {"REGISTER_RW": True}
         self.fault = os.environ.get("CODESIGN_SOFT_FAULT", "")
         self.seconds = 0.0  # that a frame takes at least
@@ -73,6 +74,7 @@ class SoftDevice(pynq.Device):
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> RuntimeMetadataParser:
         parser = RuntimeMetadataParser(Metadata(input=str(Path(bitfile_name).with_suffix(".hwh"))))
         self.arch = "armv7l" if parser.family_ps == "processing_system7" else "aarch64"
+        pynq.ps.CPU_ARCH = self.arch
         return parser
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
