@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from codesign.cli_common import FAILED, Json, err, note, out, print_json, table, verb, working, write_beside
+
+if TYPE_CHECKING:
+    from codesign.cycles import Simulation
+    from codesign.estimate import Estimate
+
+SIMULATED = "simulated"
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +28,16 @@ def estimate(
     board: Annotated[
         str | None, typer.Option(help="A board's name, or the path of its TOML (else the bundle's).")
     ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Also simulate a frame, cycle by cycle. Needs a C++ compiler.")
+    ] = False,
     picture: Annotated[Path | None, typer.Option(help="Write the roofline here, as PNG.")] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate speed and size from the bundle's program: cycles, frames/s, DRAM bytes, DSP, BRAM, and what limits.
 
-    Every figure is estimated, none is measured. Exit code 1 if the design is over the board's budget.
+    Every figure is estimated or, with --simulate, simulated; none is measured. Exit code 1 if the design is over the
+    board's budget, or if its hardware would hang or access a memory more often than it has ports.
     """
     from codesign.board import bundle_board, load_board
     from codesign.bundle import MANIFEST, load
@@ -43,6 +53,17 @@ def estimate(
         cost = estimated(found.program, found.config, facts, names)
         parts = resources(found.config)
         excess = over_budget(found.config, facts)
+    counted: Simulation | None = None
+    if simulate:
+        from codesign.cycles import DesignFailed
+        from codesign.cycles import simulate as simulated
+
+        try:
+            with working("Simulating"):
+                counted = simulated(found.hls, found.program, facts, names)
+        except DesignFailed as error:
+            err.print(f"[bold red]error:[/] {escape(str(error))}")
+            raise typer.Exit(FAILED) from None
     if picture is not None:
         from codesign.roofline import picture as drawn
 
@@ -57,7 +78,8 @@ def estimate(
             "not_counted": NOT_COUNTED,
             "over_budget": excess,
         }
-        print_json(cost.to_json() | {"resources": size})
+        extra = {} if counted is None else {"simulated": counted.to_json()}
+        print_json(cost.to_json() | {"resources": size} | extra)
     else:
         rows = [
             (
@@ -79,6 +101,8 @@ def estimate(
             f"DRAM {cost.read_bytes / 1e6:.2f} MB read, {cost.written_bytes / 1e6:.2f} MB written.\n"
             f"Time by what limits it: {shares}."
         )
+        if counted is not None:
+            _beside(cost, counted)
         units_of = [
             (u.name, str(u.dsps or ""), f"{u.bram18 / 2:g}" if u.bram18 else "", str(u.luts or ""))
             for u in parts.units
@@ -94,7 +118,20 @@ def estimate(
         raise typer.Exit(FAILED)
 
 
-def _short(name: str) -> str:
-    """The nodes of a step without the requantization that follows each."""
-    nodes = name.split(" + ")
-    return " + ".join(n for i, n in enumerate(nodes) if i == 0 or n != f"{nodes[i - 1]}.q")
+def _beside(cost: Estimate, counted: Simulation) -> None:
+    """What was simulated, and how far the estimate is from it."""
+    rows = [
+        (
+            escape(s.name), s.bound, f"{s.cycles:,}", f"{s.before:,}",
+            f"{e.cycles:,}", f"{e.cycles / s.cycles - 1:+.1%}",
+        )
+        for s, e in zip(counted.steps, cost.steps, strict=True)
+    ]  # fmt: skip
+    head = ("step", "limited by", "cycles", "before it begins", "estimated", "off by")
+    table(f"The same, {SIMULATED}", head, rows, left=2)
+    out.print(
+        f"[bold]{1 / counted.seconds:.1f} frames/s[/] {SIMULATED} ({counted.cycles:,} cycles, "
+        f"{counted.seconds * 1e3:.2f} ms); estimated {cost.cycles / counted.cycles - 1:+.1%}. "
+        f"DRAM {counted.read_bytes / 1e6:.2f} MB read, {counted.written_bytes / 1e6:.2f} MB written. "
+        "No memory lacks a port, and no stream deadlocks."
+    )

@@ -26,6 +26,7 @@ from codesign.program import (
 ENTRY = 2  # cycles to enter and leave a pipelined loop
 LEAST_CHUNK = 512  # ChunkSize::kLeast of descriptor.hpp
 PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
+WINDOWED = 32  # depth of the stream behind the window
 DIVISION, PRODUCTS = 40, 6  # cycles between loops
 READ, FETCH, STRAIGHT, ARRANGE, WINDOW, ARRAY, FINISH, COLLECT, EMIT = 4, 3, 2, 8, 18, 24, 12, 4, 3  # depths
 
@@ -224,10 +225,12 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
         block = max(block_cycles(step, config), config.pixels * max(behind, step.pointwise_out))
         array = float(blocks(step, config) + 1) * block_cycles(step, config) + ARRAY
         end += block + config.pixels * step.pointwise_out + ARRAY + FINISH
-        pace_out, slack = block / (config.pixels * into), float(block)
+        pace_out = block / (config.pixels * into)
+        slack = block + WINDOWED * pace_out
     else:
         array = float(pixels * into)
-        pace_out, slack = max(1.0, behind / into), 2.0
+        pace_out = max(1.0, behind / into)
+        slack = WINDOWED * pace_out
 
     # The window takes and gives words in one loop, so that either side can hold up the other.
     if step.window == "pass":

@@ -40,6 +40,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   typename Types<C>::OffsetStream reaches("reaches");
   hls::stream<typename Types<C>::Word> next_rows("next_rows"), next_tiles("next_tiles");
   hls::stream<typename Types<C>::Word> next_filters("next_filters");
+  #pragma HLS STREAM variable=windowed depth=32
   prefetch<C>(next, program_port, next_rows, next_tiles, next_filters);
   load<C>(step, load_segments, features, loaded);
   load_offsets<C>(step, offsets, reaches);

@@ -64,7 +64,7 @@ void pointwise(const Step &step, const Step &next, int half, typename Types<C>::
   const int trips = larger(larger(fetches, products), 1);
   const long long total = static_cast<long long>(blocks + 1) * trips;
 
-  int trip = 0, from = C::kInputWords, to = 0;             // the halves of `kept`
+  int trip = 0, due = 0, from = C::kInputWords, to = 0;    // the halves of `kept`
   int left = pixels, fetched_pixel = 0, fetched_word = 0;  // pixels that have not begun to arrive
   const int first = half * C::kWeightTiles;
   int input = 0, pass = 0, turn = 0, output = 0, tile = first;
@@ -76,7 +76,9 @@ MultiplyAccumulate:
     #pragma HLS DEPENDENCE variable=weights inter false
     Trace::iteration("MultiplyAccumulate", 1, 24, i == 0);
     if (i < arriving) taker.take(next_tiles.read(), weights);
-    if (trip < fetches) {
+    due += fetches;
+    if (due >= trips) {  // spread over the block: nobody has to send words faster than they are needed
+      due -= trips;
       typename Types<C>::Acts acts = zeros<typename Types<C>::Acts>();
       if (fetched_pixel < left) acts = in.read();
       Trace::write("kept", fetched_pixel, to + fetched_word);
