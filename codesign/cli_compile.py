@@ -10,7 +10,9 @@ import typer
 from rich.markup import escape
 
 from codesign.cli_common import Json, figure, note, out, print_json, table, verb, working
+from codesign.errors import PlanError
 
+SHOWN = 5  # engines of a search
 Model = Annotated[str, typer.Argument(help="A model.onnx, a bundle, or the name of a shipped model.")]
 
 
@@ -79,17 +81,44 @@ def build(
     lanes: Annotated[
         int | None, typer.Option(help="Bytes a word: 1, 2, 4, 8 or 16 (else the board's).")
     ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(
+            help="PIXELSxTURNS: pixels computed at once, and turns for a word of outputs (else 1x1)."
+        ),
+    ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search", help="Take the lanes and the array that are estimated fastest among those that fit."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a bundle: HLS C++, the program the engine walks, weights, manifest.
 
-    The directory is written beside and then renamed: an interrupted build leaves an earlier one as it was.
+    The directory is written beside and then renamed: an interrupted build leaves an earlier one as it was. --search
+    takes seconds; what it looked at is printed, and all of its figures are estimated.
     """
-    with working("Building"):
-        facts = build_bundle(model, output, board, lanes)
+    with working("Searching and building" if search else "Building"):
+        facts = build_bundle(model, output, board, lanes, _array(array), search)
     if as_json:
         print_json(facts)
         return
+    if search:
+        rows = [
+            (
+                str(c["lanes"]),
+                f"{c['pixels']}x{c['turns']}",
+                f"{c['frames_per_s']:.1f}",
+                str(c["dsps"]),
+                str(c["bram36"]),
+            )
+            + (f"{c['luts']:,}", "" if c["fits"] else "too large")
+            for c in facts["choices"][:SHOWN]
+        ]
+        head = ("lanes", "array", "frames/s", "DSP", "BRAM36", "LUT", "")
+        table(f"{len(facts['choices'])} engines estimated, the first one taken", head, rows)
     out.print(
         f"{escape(str(output))}: {facts['steps']} steps, {facts['lanes']} lanes for {facts['board']}, program "
         f"{facts['program_bytes']:,} bytes, memory {facts['memory_bytes']:,} bytes."
@@ -97,11 +126,33 @@ def build(
     note(f"Next: codesign verify {output}")
 
 
-def build_bundle(model: str, output: Path, board: str, lanes: int | None = None) -> dict[str, Any]:
+def _array(text: str | None) -> tuple[int, int] | None:
+    """(pixels, turns) of PIXELSxTURNS."""
+    if text is None:
+        return None
+    pixels, times, turns = text.partition("x")
+    if not (
+        times and pixels.isdecimal() and turns.isdecimal() and 1 <= int(pixels) <= 64 and int(turns) >= 1
+    ):
+        raise PlanError(
+            f"--array: {text!r}, expected PIXELSxTURNS, such as 5x2. Use 1x1 for the smallest array."
+        )
+    return int(pixels), int(turns)
+
+
+def build_bundle(
+    model: str,
+    output: Path,
+    board: str,
+    lanes: int | None = None,
+    array: tuple[int, int] | None = None,
+    search: bool = False,
+) -> dict[str, Any]:
     """The work of `build`, which `demo` does too. Returns what there is to say about the bundle."""
     from codesign.board import CARRIED, load_board
     from codesign.bundle import write
     from codesign.emit import sources
+    from codesign.explore import Choice, explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
     from codesign.shipped import find_model
@@ -109,7 +160,11 @@ def build_bundle(model: str, output: Path, board: str, lanes: int | None = None)
     facts = load_board(board)
     path = find_model(model)
     graph = import_model(path)
-    made = plan(graph, lanes or facts.lanes)
+    choices: tuple[Choice, ...] = ()
+    if search:
+        made, choices = explore(graph, facts, lanes, array)
+    else:
+        made = plan(graph, lanes or facts.lanes, array=array or (1, 1))
     program = made.program
     write(
         output,
@@ -126,6 +181,8 @@ def build_bundle(model: str, output: Path, board: str, lanes: int | None = None)
         "bundle": str(output),
         "board": facts.name,
         "lanes": program.lanes,
+        "array": [made.config.pixels, made.config.turns],
+        "choices": [c.to_json() for c in choices],
         "steps": len(program.steps),
         "program_bytes": int(program.encode().size),
         "memory_bytes": program.memory_words * program.lanes,

@@ -127,15 +127,29 @@ class Estimate:
 
 
 def estimate(
-    program: Program, config: EngineConfig, board: Board, names: Sequence[Sequence[str]] = ()
+    program: Program,
+    config: EngineConfig,
+    board: Board,
+    names: Sequence[Sequence[str]] = (),
+    macs: Sequence[tuple[int, int]] = (),
 ) -> Estimate:
-    """Cost of one frame. `names` are the nodes of each step, where the program's steps carry none."""
+    """Cost of one frame. `names` are the nodes of each step, where the program's steps carry none.
+
+    `macs` are those of used_macs for each step, where they are known: counting them takes longer than the rest.
+    """
     memory = dram(board, program.lanes)
     given = [tuple(step.nodes) for step in program.steps]
     given = [tuple(n) or g for n, g in zip(names, given, strict=True)] if names else given
     steps = tuple(
-        _step(i, " + ".join(nodes) or f"step {i}", step, program.steps[i + 1 : i + 2], config, memory)
-        for i, (step, nodes) in enumerate(zip(program.steps, given, strict=True))
+        _step(i, " + ".join(nodes) or f"step {i}", step, program.steps[i + 1 : i + 2], config, memory, used)
+        for i, (step, nodes, used) in enumerate(
+            zip(
+                program.steps,
+                given,
+                macs or [used_macs(s, program.lanes) for s in program.steps],
+                strict=True,
+            )
+        )
     )
     first = sum(parameter_cycles(step, config, memory) for step in program.steps[:1])
     checks = sum(described_cycles(step, memory) for step in program.steps)
@@ -167,7 +181,13 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
 
 
 def _step(
-    index: int, name: str, step: Step, after: Sequence[Step], config: EngineConfig, memory: Dram
+    index: int,
+    name: str,
+    step: Step,
+    after: Sequence[Step],
+    config: EngineConfig,
+    memory: Dram,
+    macs: tuple[int, int],
 ) -> StepCost:
     """`after` is the next step, if there is one: its parameters are read meanwhile."""
     lanes, entries = config.lanes, len(step.load) + len(step.store)
@@ -176,7 +196,7 @@ def _step(
     parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
     found = chain(step, config, memory, sum(s.parameter_words for s in after))
     words = loaded(step, config).moved + offset_words(step)
-    array, window = used_macs(step, lanes)
+    array, window = macs
     cycles = before + max(found.cycles, parameters)
     return StepCost(
         index=index, name=name, bound="parameters" if parameters > found.cycles else _bound(step, found.stages),

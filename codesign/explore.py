@@ -1,24 +1,29 @@
 """Which engine for a model on a board: lanes and shape of the array, by what is estimated.
 
-The choices are few: a handful of lanes, the divisors of each as turns, and for both the most pixels at once that the
-multipliers allow. All of them are estimated; a sampler would only leave some out. A program depends on the lanes
-alone, so that one plan serves every shape of the array.
+The choices are few: a handful of lanes, few turns, and as many pixels at once as the multipliers allow. All of them are
+estimated; a sampler would only leave some out. A program depends on the lanes alone, so that one plan serves every
+shape of the array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from codesign.board import LANES, Board
 from codesign.errors import PlanError
-from codesign.estimate import estimate
+from codesign.estimate import estimate, used_macs
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig
 from codesign.resources import fits, over_budget, resources
 
 MOST_PIXELS = 16
+TURNS = (1, 2, 4)
+NEAR = (
+    3  # numbers of pixels tried, from the most that multipliers allow down: maps are seldom a multiple of it
+)
 SLACK = 1.02  # of two engines as fast as this, the smaller one
 
 
@@ -33,6 +38,10 @@ class Choice:
     luts: int
     fits: bool
 
+    def to_json(self) -> dict[str, Any]:
+        shape = {name: getattr(self.config, name) for name in ("lanes", "pixels", "turns")}
+        return shape | {k: v for k, v in asdict(self).items() if k != "config"}
+
 
 def explore(
     graph: Graph, board: Board, lanes: int | None = None, array: tuple[int, int] | None = None
@@ -46,14 +55,18 @@ def explore(
     found: list[Choice] = []
     for n in _lanes(board) if lanes is None else (lanes,):
         made = plans[n] = plan(graph, n)
-        shapes = _shapes(made.config, board) if array is None else (array,)
-        for pixels, turns in shapes:
+        macs = [used_macs(step, n) for step in made.program.steps]
+        for pixels, turns in _shapes(made.config, board) if array is None else (array,):
             if n % turns:
-                raise PlanError(f"--array: {turns} turns, expected a divisor of {n} lanes. Use {n} or 1.")
+                continue
             config = replace(made.config, pixels=pixels, turns=turns)
             size = resources(config)
-            speed = 1 / estimate(made.program, config, board).seconds
+            speed = 1 / estimate(made.program, config, board, macs=macs).seconds
             found.append(Choice(config, speed, size.dsps, size.bram36, size.luts, fits(size, board)))
+    if not found:
+        raise PlanError(
+            f"array: {array} turns do not divide the lanes, expected a divisor. Use 1, 2 or 4 turns."
+        )
     fitting = [c for c in found if c.fits]
     if not fitting:
         nearest = min(
@@ -74,9 +87,9 @@ def _lanes(board: Board) -> Sequence[int]:
 
 
 def _shapes(config: EngineConfig, board: Board) -> Iterator[tuple[int, int]]:
-    """(pixels, turns): for every number of turns, all numbers of pixels whose multipliers a board has."""
-    n = config.lanes
-    for turns in (t for t in (1, 2, 4, 8, 16) if n % t == 0):
+    """(pixels, turns)."""
+    for turns in (t for t in TURNS if config.lanes % t == 0):
         each = resources(replace(config, pixels=1, turns=turns)).dsps
-        for pixels in range(1, max(1, min(MOST_PIXELS, board.dsps // each)) + 1):
+        most = max(1, min(MOST_PIXELS, board.dsps // each))
+        for pixels in range(1, most + 1):  # maps are seldom a multiple of the most
             yield pixels, turns

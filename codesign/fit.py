@@ -13,8 +13,8 @@ from codesign.ops import Conv, DeformDwConv, DwConv
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
 
-# On chip, unless a config says otherwise: int4 weights of the array for one step, and words of a slot of the window's ring, which
-# are as many as a block RAM has at its widest.
+# On chip, unless a config says otherwise: int4 weights of the array for one step, and words of a slot of the window's
+# ring, which are as many as a block RAM has at its widest.
 WEIGHT_BYTES = 64 * 1024
 ROW_WORDS = 512
 

@@ -65,6 +65,10 @@ def plan(
     lanes = lanes if config is None else config.lanes
     if lanes not in (1, 2, 4, 8, 16, 32, 64):
         raise PlanError(f"lanes: {lanes}, expected a power of two from 1 to 64. Use 16.")
+    if config is None and (array[0] < 1 or array[1] < 1 or lanes % array[1]):
+        raise PlanError(
+            f"array: {array[0]} pixels in {array[1]} turns, expected turns that divide {lanes} lanes. Use {array[0]}x1."
+        )
     apart: set[str] = set()
     while True:
         made = drafts(graph, fuse, apart)
