@@ -1,6 +1,7 @@
 """The board side, run by the real pynq package in an environment of its own (.venv-pynq), on a device in software.
 
-`make .venv-pynq/.made` creates that environment, as `make test` does. CODESIGN_PYNQ names another Python with pynq.
+`make .venv-pynq/.made` creates that environment, as `make test` does. CODESIGN_PYNQ names another Python with pynq and
+pytest: 3.0.1 (with Python 3.10 and numpy 1.21, as its images have them), 3.1.2 and 4.0.0 were tried.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class SoftDevice(pynq.Device):
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> RuntimeMetadataParser:
         parser = RuntimeMetadataParser(Metadata(input=str(Path(bitfile_name).with_suffix(".hwh"))))
         self.arch = "armv7l" if parser.family_ps == "processing_system7" else "aarch64"
+        pynq.ps.CPU_ARCH = self.arch  # where PYNQ 3.0 looks
         pynq.ps.CPU_ARCH = self.arch
         return parser
 
