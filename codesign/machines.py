@@ -105,6 +105,7 @@ class Remote:
             "(cat <&3 >/dev/null; kill $tool 2>/dev/null) & watch=$!; exec 3<&-; "
             "wait $tool; status=$?; kill $watch 2>/dev/null; exit $status"
         )
+        start = time.monotonic()
         with log.open("wb") as out:
             child = subprocess.Popen(
                 [*self._ssh, f"sh -c {shlex.quote(script)}"], stdin=subprocess.PIPE, stdout=out,
@@ -116,7 +117,10 @@ class Remote:
                 f"{self.name}: ssh failed ({_last_line(log)}). Try `ssh {self.name} true`, then run this again: "
                 "finished steps are kept."
             )
-        return None if status in (TIMED_OUT, KILLED) else status
+        in_time = (
+            time.monotonic() - start < timeout
+        )  # or else killed there for another reason, such as memory
+        return None if status in (TIMED_OUT, KILLED) and not in_time else status
 
     def has(self, names: Sequence[str]) -> bool:
         tests = " && ".join(f"test -e {self._place(f'{WORK}/{name}')}" for name in names) or "true"

@@ -208,6 +208,13 @@ def test_an_interruption_ends_the_command_too(tmp_path: Path, far: Path, where: 
     _ended(int(pid_file.read_text()))
 
 
+@pytest.mark.parametrize("where", ["here", "far"])
+def test_a_command_that_is_killed_has_not_timed_out(tmp_path: Path, far: Path, where: str) -> None:
+    """For memory, say: the shell over there makes 128 + 9 of it."""
+    status = _machine(tmp_path, where).run(["sh", "-c", "kill -9 $$"], tmp_path / "log", 60, silent)
+    assert status == (-9 if where == "here" else 137)
+
+
 # --- over ssh -------------------------------------------------------------------------------------------------------
 
 
