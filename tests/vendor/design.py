@@ -18,7 +18,7 @@ from pathlib import Path
 import clang.cindex as ci
 from clang.cindex import CursorKind as K
 
-from tests.hlslint.source import FUNCTIONS, LOOPS, Scope, Unit
+from tests.hlslint.source import FUNCTIONS, LOOPS, RECORDS, Scope, Unit
 
 UNSTATED = 6  # of a pipelined loop whose pragma says no II
 
@@ -125,7 +125,7 @@ def _instantiated(unit: Unit, top: str) -> list[Function]:
             todo.append((calls[-1], body))
         scope = scopes.get(Unit.key(cursor))
         inlined, dataflow = (scope is not None and scope.has(n) is not None for n in ("inline", "dataflow"))
-        found[name] = Function(cursor.spelling, name, _loops(unit, cursor), calls, inlined, dataflow)
+        found[name] = Function(_name(cursor), name, _loops(unit, cursor), calls, inlined, dataflow)
     return list(found.values())
 
 
@@ -143,7 +143,15 @@ def _rtl_name(cursor: ci.Cursor) -> str:
     for i in range(max(cursor.get_num_template_arguments(), 0)):
         kind = cursor.get_template_argument_type(i)
         parts.append(re.sub(r"\W+", "_", kind.spelling or str(cursor.get_template_argument_value(i))))
-    return "_".join([cursor.spelling, *parts, "s"]) if parts else str(cursor.spelling)
+    name = _name(cursor).replace("::", "_")
+    return "_".join([name, *parts, "s"]) if parts else name
+
+
+def _name(cursor: ci.Cursor) -> str:
+    """Struct::function for a member of a struct."""
+    parent = cursor.semantic_parent
+    inside = parent is not None and parent.kind in RECORDS
+    return f"{parent.spelling}::{cursor.spelling}" if inside else str(cursor.spelling)
 
 
 def _below(name: str, calls: Mapping[str, Sequence[str]]) -> set[str]:
