@@ -136,7 +136,7 @@ class Simulation:
         found = []
         for index, name in enumerate(self.names):
             mine = [r for r in self.regions if r.step == index]
-            body = max(mine, key=lambda r: r.cycles)
+            body = next(r for r in mine if r.name == "step")
             found.append(StepCycles(
                 index, name, sum(r.cycles for r in mine), sum(r.cycles for r in mine if r is not body), body.bound,
                 sum(r.read_bytes for r in mine), sum(r.written_bytes for r in mine),

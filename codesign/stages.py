@@ -236,14 +236,14 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     if step.window == "pass":
         middle = load.words * max(pace_in, pace_out)
     else:
-        middle = 0.0
+        here = behind_it = 0.0  # when the window and the array are done with the rows so far
         for arrives, leaves in window_rows(step, config):
             both = min(arrives, leaves)
-            alone = (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
-            hidden = slack if leaves else 0.0  # what the array has not computed yet
-            middle += (
-                both * max(pace_in, pace_out, 1.0) + (leaves - both) * pace_out + max(0.0, alone - hidden)
-            )
+            given = here + both * max(pace_in, 1.0) + leaves - both
+            behind_it = max(max(behind_it, here) + leaves * pace_out, given)
+            here = max(given, behind_it - slack)  # no further ahead than streams and blocks have room
+            here += (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
+        middle = max(here, behind_it)
         middle = max(middle, load.words * pace_in)
     stages = {
         "compute": ceil(array),
