@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYNQ_PIP := $(VENV)-pynq/bin/python -m pip --disable-pip-version-check --quiet install
 SOURCES := codesign quant boards hls_templates tests
 
-.PHONY: help demo test test-fast bench lint types notebooks golden clean
+.PHONY: help demo test test-fast bench fuzz lint types notebooks golden clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make test       install everything, lint, type-check, run all tests'
 	@echo 'make test-fast  the tests without those marked slow'
 	@echo 'make bench      benchmarks, as ratios measured side by side'
+	@echo 'make fuzz       100,000 random programs on the engine, under sanitizers: some minutes'
 	@echo 'make lint       ruff, clang-format, mypy'
 	@echo 'make notebooks  execute the notebooks in place (the one for boards runs on boards)'
 	@echo 'make golden     rewrite the golden files; read the diff'
@@ -41,6 +42,9 @@ test-fast: $(VENV)/.all $(VENV)-pynq/.made
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench
+
+fuzz: $(VENV)/.all
+	CODESIGN_FUZZ=25000 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_program.py -k arbitrary
 
 lint: $(VENV)/.all types
 	$(BIN)/ruff check .

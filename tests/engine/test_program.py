@@ -1,5 +1,6 @@
 """The program in memory: encoding, and an engine that refuses every illegal one without harm."""
 
+import os
 import re
 from dataclasses import replace
 
@@ -162,6 +163,10 @@ def test_a_program_outside_the_memory_is_refused():
         assert engine(generic(4)).start(program.memory(), 4, at) == 4
 
 
+PROGRAMS = int(os.environ.get("CODESIGN_FUZZ", "150"))  # for each number of lanes; `make fuzz` takes 25,000
+AT_ONCE = 500
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 4, 16])
 def test_arbitrary_programs_under_sanitizers(lanes):
     """Integers of header, descriptors and segments changed at random: the run ends, nothing outside the arena
@@ -173,8 +178,8 @@ def test_arbitrary_programs_under_sanitizers(lanes):
     lists = HEADER_INTS + STEP_INTS * len(program.steps)
     arena = slice(program.arena[0] * lanes, program.arena[1] * lanes)
     everywhere = np.full(code.size, 1, np.uint8)
-    frames = [Frame([(0, memory)])]
-    for _ in range(150):
+
+    def frame() -> Frame:
         changed = code.copy()
         ints = changed[: changed.size // 4 * 4].view("<i4")
         for at in rng.integers(0, min(ints.size, lists + 40), rng.integers(1, 4)):
@@ -182,8 +187,11 @@ def test_arbitrary_programs_under_sanitizers(lanes):
             wild = [near, near, near, 2 * near, rng.integers(-9, 99), rng.integers(-(2**31), 2**31)]
             ints[at] = np.array(rng.choice(wild)).astype(np.int32)
         data = rng.integers(0, 256, arena.stop - arena.start).astype(np.uint8)
-        frames.append(Frame([(0, changed), (arena.start, data)], [(0, changed, everywhere)], ANY_STATUS))
-    engine(generic(lanes), "sanitize").bench(frames, memory.size, lanes, program.base)
+        return Frame([(0, changed), (arena.start, data)], [(0, changed, everywhere)], ANY_STATUS)
+
+    for first in range(0, PROGRAMS, AT_ONCE):
+        frames = [Frame([(0, memory)]), *(frame() for _ in range(min(AT_ONCE, PROGRAMS - first)))]
+        engine(generic(lanes), "sanitize").bench(frames, memory.size, lanes, program.base)
 
 
 def test_the_test_bench_finds_a_changed_byte():
