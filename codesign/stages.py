@@ -217,7 +217,10 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     collect = (
         float(store.words) if store.straight else sum(u + PRODUCTS + ENTRY + COLLECT for u in store.uses)
     )
-    behind = max(emit - memory.latency, collect) / pixels
+    overlapped = emit - (
+        memory.latency if store.straight else store.port_cycles(memory, len(store.chunks) - 1)
+    )
+    behind = max(overlapped, float(store.words)) / pixels
     end = float(memory.latency + ENTRY + EMIT + FETCH)
     if not store.straight:
         end += store.uses[-1] + store.port_cycles(memory, len(store.chunks) - 1) + COLLECT
@@ -243,7 +246,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
             behind_it = max(max(behind_it, here) + leaves * pace_out, given)
             here = max(given, behind_it - slack)  # no further ahead than streams and blocks have room
             here += (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
-        middle = max(here, behind_it)
+        middle = max(behind_it, here - end)  # what it does after its last word delays nobody
         middle = max(middle, load.words * pace_in)
     stages = {
         "compute": ceil(array),

@@ -1,0 +1,119 @@
+"""Estimate and simulation of the same frame, held within 5 % of each other; and a memory that is slower."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codesign import cycles
+from codesign.board import load_board
+from codesign.cli_compile import build_bundle
+from codesign.cycles import Simulation, simulate
+from codesign.dram import dram
+from codesign.emit import sources
+from codesign.estimate import Estimate, estimate
+from codesign.ir import Graph
+from codesign.plan import Plan, plan
+from codesign.shipped import models
+from tests.models import Builder, random_codenet_graph
+from tests.test_estimate import verb
+
+WITHIN = 0.05
+SMALL = {"widths": (6, 24, 40, 64, 80), "repeats": (1, 2, 1), "decoder": (33, 20, 16), "head": 17}
+RANDOM = (  # board, lanes, (pixels, turns), graph
+    ("ultra96", 16, (2, 1), {"seed": 1, "size": 64}),
+    ("ultra96", 4, (1, 1), {"seed": 2, "size": (32, 96), "max_offset": 3, **SMALL}),
+    ("pynq-z2", 8, (3, 2), {"seed": 3, "size": 64, "stem": "maxpool", **SMALL}),
+    ("pynq-z2", 16, (4, 4), {"seed": 4, "size": 32}),
+    ("zcu104", 2, (5, 1), {"seed": 5, "size": (40, 24)}),
+    ("kv260", 16, (8, 1), {"seed": 6, "size": 128, **SMALL}),
+)
+
+
+def both(made: Plan, board_name: str) -> tuple[Estimate, Simulation]:
+    board = load_board(board_name)
+    texts = sources(made.config)
+    return estimate(made.program, made.config, board), simulate(texts, made.program, board)
+
+
+def assert_agree(cost: Estimate, counted: Simulation) -> None:
+    assert cost.cycles == pytest.approx(counted.cycles, rel=WITHIN)
+    assert (cost.read_bytes, cost.written_bytes) == (counted.read_bytes, counted.written_bytes)
+    assert cost.header == pytest.approx(counted.header, rel=WITHIN)
+    for mine, theirs in zip(cost.steps, counted.steps, strict=True):
+        assert mine.cycles == pytest.approx(theirs.cycles, rel=0.3, abs=150), mine.name
+
+
+@pytest.mark.parametrize("index", range(len(RANDOM)))
+def test_random_graphs(index):
+    board, lanes, array, shape = RANDOM[index]
+    assert_agree(*both(plan(random_codenet_graph(**shape), lanes, array=array), board))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", ["ultra96", "pynq-z2"])
+@pytest.mark.parametrize("name", [m.name for m in models()])
+def test_zoo(name, board, tmp_path, capsys):
+    """On the engine that `build` chooses, through the command."""
+    model = next(m.path for m in models() if m.name == name)
+    build_bundle(str(model), tmp_path / "bundle", board, None)
+    code, out, _ = verb(capsys, "estimate", tmp_path / "bundle", "--simulate", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["kind"] == "estimated" and facts["simulated"]["kind"] == "simulated"
+    assert facts["cycles"] == pytest.approx(facts["simulated"]["cycles"], rel=WITHIN)
+    assert facts["dram_read_bytes"] == facts["simulated"]["dram_read_bytes"]
+
+
+def test_verb_prints_both(tmp_path, capsys):
+    bundle = _bundle_of_mini(tmp_path)
+    code, out, _ = verb(capsys, "estimate", bundle, "--simulate")
+    assert code == 0 and "frames/s estimated" in out and "frames/s simulated" in out and "off by" in out
+    assert "measured" not in out
+    assert "simulated" not in verb(capsys, "estimate", bundle)[1]
+
+
+def test_a_design_that_would_hang_ends_the_command(tmp_path, capsys, monkeypatch):
+    """Its sources cannot be changed in a bundle: here a stream is said to be shallower than anything."""
+    bundle = _bundle_of_mini(tmp_path)
+    monkeypatch.setattr(cycles, "depths", lambda text: {"fetched": 0})
+    code, _, err = verb(capsys, "estimate", bundle, "--simulate")
+    assert code == 1
+    assert (
+        "deadlock in step 0: fetch waits to write to full stream fetched (depth 0), arrange waits"
+        in " ".join(err.split())
+    )
+
+
+def _bundle_of_mini(tmp_path: Path) -> Path:
+    from tests.mini import bundle_of_mini
+
+    return bundle_of_mini(tmp_path / "bundle", lanes=8)
+
+
+def one_step() -> Graph:
+    """A window without weights, so that all of its time is memory's when that is slow."""
+    from codesign.ops import MaxPool
+
+    b = Builder(0)
+    b.add("y", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), b.input("x", (64, 64, 32)))
+    return b.graph(("y",))
+
+
+def test_a_slower_memory_by_hand():
+    """One max-pool: 64 x 64 x 32 bytes in, 32 x 32 x 32 out, at three quarters of the peak; nothing else matters."""
+    made = plan(one_step(), 16)
+    texts, board = sources(made.config), load_board("ultra96")
+    assert len(made.program.steps) == 1
+    moved = 64 * 64 * 32 + 32 * 32 * 32
+    for peak in (400_000_000, 200_000_000, 100_000_000):
+        slow = replace(board, dram_bytes_per_s=peak)
+        counted = simulate(texts, made.program, slow)
+        assert 1 / counted.seconds == pytest.approx(0.75 * peak / moved, rel=0.04)
+        assert counted.steps[0].bound == "DRAM"
+        assert estimate(made.program, made.config, slow).cycles == pytest.approx(counted.cycles, rel=0.03)
+    fast = simulate(texts, made.program, board)
+    turns = 64 * 64 * 2 * dram(board, 16).word_cycles  # a port takes so long for a word
+    assert fast.steps[0].cycles == pytest.approx(turns + 32 * 32 * 2 * dram(board, 16).word_cycles, rel=0.1)
