@@ -89,7 +89,8 @@ class Dram {
   bool idle(long long now) const {
     for (std::size_t i = 0; i < ports_.size(); ++i) {
       const Port &at = ports_[i];
-      if (!at.wanted.empty() || !at.full.empty() || !at.writes.empty() || !at.responses.empty()) return false;
+      if (!at.wanted.empty() && int(at.reads.size()) < facts_.outstanding) return false;
+      if (!at.full.empty() || !at.writes.empty() || !at.responses.empty()) return false;
       for (std::size_t k = 0; k < at.reads.size(); ++k) {
         if (!at.reads[k].served || at.reads[k].available(at.reads[k].words - 1) > double(now)) return false;
       }
