@@ -11,7 +11,7 @@
 // needs in this order, each part as one burst:
 //
 //   rows of finish.hpp     taken before it begins: it begins later than all others
-//   tiles of pointwise.hpp one a cycle beside the products; what is left, after them
+//   tiles of pointwise.hpp evenly beside the products, so that these need not wait; what is left, after them
 //   taps and rows of window.hpp  taken when its map is done: it ends earlier than all others
 //
 // Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop.
@@ -129,6 +129,24 @@ struct TileTaker {
     ++index;
     word = 0;
     low = halves && !low;
+  }
+};
+
+// When to take words, so that they come evenly over `turns` turns; `left` is what has not been taken.
+struct Pace {
+  int left, count, turns, sum;
+
+  Pace(int words, long long over) : left(words), count(words), turns(larger(words, int(over))), sum(0) {}
+
+  // Once a turn.
+  bool due() {
+    #pragma HLS INLINE
+    if (left == 0) return false;
+    sum += count;
+    if (sum < turns) return false;
+    sum -= turns;
+    --left;
+    return true;
   }
 };
 

@@ -10,7 +10,8 @@
 // Streams: in: words of a pixel together, pixels in order; out: one Sums a block and output word, to finish.hpp.
 // Cycles: (blocks + 1) * max(kPixels * input words, input words * output words * kTurns * passes),
 // blocks = pixels / kPixels rounded up. One loop over all of them: no refill between blocks.
-// Beside them, one word of the next step's weights a cycle; what is left of these, after them.
+// Beside them the next step's weights, evenly over the first half: the array must not wait for the memory. What does
+// not find room arrives after them.
 // Memories: one read and one write a cycle in `kept` and in `weights`.
 #pragma once
 #include "descriptor.hpp"
@@ -34,13 +35,22 @@ void pointwise(const Step &step, const Step &next, int half, typename Types<C>::
   const int pixels = step.out_height * step.out_width;
   const int arriving = ParameterWords<C>::tiles(next);
   TileTaker<C> taker((1 - half) * C::kWeightTiles, next.pointwise == kInt8);
+  const bool halves = step.pointwise == kInt8;
+  const int blocks = step.pointwise == kNoPointwise ? -1 : (pixels + C::kPixels - 1) / C::kPixels;
+  const int fetches = C::kPixels * step.pointwise_in;
+  const int tiles = step.pointwise * step.pointwise_in;  // of an output word
+  const int products = tiles * step.pointwise_out * C::kTurns;
+  const int trips = larger(larger(fetches, products), 1);
+  const long long total = static_cast<long long>(blocks + 1) * trips;
   const int passing = step.pointwise == kNoPointwise ? pixels * step.window_words : 0;
+  const long long half_of_all = (total + passing) / 2, most = 1 << 30;
+  Pace pace(arriving, half_of_all < most ? half_of_all : most);
   if (passing > 0) {
   Pass:
     for (int i = 0; i < passing; ++i) {
       #pragma HLS PIPELINE II=1
       Trace::iteration("Pass", 1, 1, i == 0);
-      if (i < arriving) taker.take(next_tiles.read(), weights);
+      if (pace.due()) taker.take(next_tiles.read(), weights);
       const typename Types<C>::Acts acts = in.read();
       typename Types<C>::Sums word = Types<C>::no_sums();
     PassLane:
@@ -56,14 +66,6 @@ void pointwise(const Step &step, const Step &next, int half, typename Types<C>::
   #pragma HLS ARRAY_PARTITION variable=kept complete dim=2
   CODESIGN_ONE_WORD(kept)
   typename Types<C>::Sums sums = Types<C>::no_sums(), word = sums;
-  const bool halves = step.pointwise == kInt8;
-  const int blocks = step.pointwise == kNoPointwise ? -1 : (pixels + C::kPixels - 1) / C::kPixels;
-  const int fetches = C::kPixels * step.pointwise_in;
-  const int tiles = step.pointwise * step.pointwise_in;  // of an output word
-  const int products = tiles * step.pointwise_out * C::kTurns;
-  const int trips = larger(larger(fetches, products), 1);
-  const long long total = static_cast<long long>(blocks + 1) * trips;
-
   int trip = 0, due = 0, from = C::kInputWords, to = 0;    // the halves of `kept`
   int left = pixels, fetched_pixel = 0, fetched_word = 0;  // pixels that have not begun to arrive
   const int first = half * C::kWeightTiles;
@@ -75,7 +77,7 @@ MultiplyAccumulate:
     #pragma HLS DEPENDENCE variable=kept inter false
     #pragma HLS DEPENDENCE variable=weights inter false
     Trace::iteration("MultiplyAccumulate", 1, 24, i == 0);
-    if (i < arriving) taker.take(next_tiles.read(), weights);
+    if (pace.due()) taker.take(next_tiles.read(), weights);
     due += fetches;
     if (due >= trips) {  // spread over the block: nobody has to send words faster than they are needed
       due -= trips;
@@ -146,10 +148,11 @@ MultiplyAccumulate:
       to = half;
     }
   }
+  const int rest = pace.left;
 Rest:
-  for (long long i = total + passing; i < arriving; ++i) {
+  for (int i = 0; i < rest; ++i) {
     #pragma HLS PIPELINE II=1
-    Trace::iteration("Rest", 1, 3, i == total + passing);
+    Trace::iteration("Rest", 1, 3, i == 0);
     taker.take(next_tiles.read(), weights);
   }
 }
