@@ -55,12 +55,11 @@ def estimate(
         excess = over_budget(found.config, facts)
     counted: Simulation | None = None
     if simulate:
-        from codesign.cycles import DesignFailed
-        from codesign.cycles import simulate as simulated
+        from codesign.cycles import DesignFailed, of_bundle
 
         try:
             with working("Simulating"):
-                counted = simulated(found.hls, found.program, facts, names)
+                counted = of_bundle(found, facts, names)
         except DesignFailed as error:
             err.print(f"[bold red]error:[/] {escape(str(error))}")
             raise typer.Exit(FAILED) from None

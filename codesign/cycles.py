@@ -25,8 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.board import Board
+from codesign.bundle import Bundle
 from codesign.csim import Engine, EngineFailed, texts
 from codesign.dram import ASSUMPTIONS, Dram, dram
+from codesign.emit import sources as emit_sources
 from codesign.errors import CodesignError
 from codesign.program import Program, status_text
 
@@ -158,6 +160,20 @@ class Simulation:
             "steps": [asdict(step) for step in self.steps],
             "regions": [asdict(region) | {"bound": region.bound} for region in self.regions],
         }
+
+
+def of_bundle(bundle: Bundle, board: Board, names: Sequence[Sequence[str]] = ()) -> Simulation:
+    """One frame of a bundle, whose pictures change no cycle. Sources of another version may not fit what counts here.
+
+    Raises CodesignError for such sources, and what `simulate` raises.
+    """
+    emitted = emit_sources(bundle.config)
+    found = {path: bundle.hls / path for path in emitted}
+    others = [p for p, file in found.items() if not file.is_file() or file.read_text("utf-8") != emitted[p]]
+    if others:
+        raise CodesignError(f"{bundle.hls}: {len(others)} files are not what this version of codesign writes, expected "
+                            "its own to simulate them. Build the bundle again, or leave out --simulate.")  # fmt: skip
+    return simulate(bundle.hls, bundle.program, board, names)
 
 
 def simulate(

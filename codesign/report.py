@@ -8,7 +8,7 @@ name and are never called measured. What was not run is None here, and a note sa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from typing import Any
 from codesign import figures as told
 from codesign import units as parts
 from codesign.board import Board, bundle_board
-from codesign.bundle import MANIFEST, Bundle, load
+from codesign.bundle import MANIFEST, load
 from codesign.contract import TOP_FUNCTION, Contract, Verdict, broken, compare, contract, unproven
 from codesign.csynth import Csynth, Module, csynth
-from codesign.cycles import Simulation, simulate
-from codesign.emit import sources
+from codesign.cycles import of_bundle
 from codesign.estimate import estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
 from codesign.figures import Figures, period_of, rail_of
@@ -128,7 +127,7 @@ def report(directory: Path, simulated: bool = False) -> Report:
     notes, failures = _remarks(directory, board, found)
     nodes = manifest.get("nodes", ())
     cost = estimate(bundle.program, bundle.config, board, nodes)
-    played = _played(bundle, board, nodes) if simulated else None
+    played = of_bundle(bundle, board, nodes) if simulated else None
     return Report(
         directory=directory,
         board=board,
@@ -161,17 +160,6 @@ def _evidence(directory: Path) -> Evidence:
         power=power(folder / "power.rpt") if there("power.rpt") else None,
         bench=bench_of(directory),
     )
-
-
-def _played(bundle: Bundle, board: Board, nodes: Sequence[Sequence[str]]) -> Simulation:
-    """One frame, whose pictures change no cycle. Sources of another version may not fit what counts them here."""
-    emitted = sources(bundle.config)
-    found = {path: bundle.hls / path for path in emitted}
-    others = [p for p, file in found.items() if not file.is_file() or file.read_text("utf-8") != emitted[p]]
-    if others:
-        raise ReportError(f"{bundle.hls}: {len(others)} files are not what this version of codesign writes, expected "
-                          "its own to simulate them. Build the bundle again, or leave out --simulate.")  # fmt: skip
-    return simulate(bundle.hls, bundle.program, board, nodes)
 
 
 def _clocked(board: Board, record: Mapping[str, Any] | None, synthesis: Csynth | None) -> Board:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,16 @@ def test_a_slower_memory_by_hand():
     fast = simulate(texts, made.program, board)
     turns = 64 * 64 * 2 * dram(board, 16).word_cycles  # a port takes so long for a word
     assert fast.steps[0].cycles == pytest.approx(turns + 32 * 32 * 2 * dram(board, 16).word_cycles, rel=0.1)
+
+
+def test_sources_of_another_version_are_refused(tmp_path, capsys):
+    """What counts here need not fit them."""
+    bundle = _bundle_of_mini(tmp_path)
+    config = bundle / "hls" / "config.hpp"
+    config.write_text(config.read_text() + "// of another version\n")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["hls/config.hpp"] = sha256(config.read_bytes()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    code, _, err = verb(capsys, "estimate", bundle, "--simulate")
+    assert code == 2 and "1 files are not what this version of codesign writes" in " ".join(err.split())
+    assert verb(capsys, "estimate", bundle)[0] == 0, "an estimate needs no sources"
