@@ -106,6 +106,25 @@ def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, li
     return {name: [frozenset(r) for r in channels] for name, channels in found.items()}
 
 
+def image_packing(graph: Graph, made: tuple[Draft, ...], lanes: int) -> int:
+    """log2 of the pixels a word of the image holds: inputs of few channels that only dense windows read."""
+    found = [
+        (lanes // graph.inputs[name].shape[2]).bit_length() - 1
+        for name in graph.inputs
+        if lanes >= 2 * graph.inputs[name].shape[2] and only_gathered(graph, name, made)
+    ]
+    return min(found, default=0)
+
+
+def only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
+    """Whether nothing but dense windows reads an input."""
+    whole = tuple((name, c, 0) for c in range(graph.inputs[name].shape[2]))
+    takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
+    seen = {s[0] for out in graph.outputs for s in views(graph)[out]}
+    gathers = all(d.view == whole and d.window is not None and d.window.kind == "gather" for d in takers)
+    return bool(takers) and gathers and name not in seen
+
+
 def _fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
     by_name = {d.name: d for d in made}
     gone = set()

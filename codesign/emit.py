@@ -16,7 +16,7 @@ MEANING = {
     "window_groups": "words a pixel of a depthwise window",
     "input_words": "words a pixel into the pointwise array",
     "output_words": "words a pixel out of one step",
-    "weight_tiles": "kLanes x kLanes weights on chip",
+    "weight_tiles": "kLanes x kLanes weights of one step; there is room for two steps",
     "max_segments": "parts of a step's input, and of its output",
     "pack_log2": "log2 of the pixels in a word of a packed image",
     "acc_bits": "bits of an accumulator",

@@ -2,9 +2,10 @@
 
 Counted from the steps that the engine walks and nothing else: codesign/stages.py gives the cycles of the processes of a
 step by the contracts of hls_templates/*.hpp, and codesign/dram.py what is assumed of the memory. Before the first step,
-header and descriptors are read and checked. A step is its descriptor, then its parameters, then its processes, which
-overlap: the slowest of them, after the first word has reached it and until its last has left. codesign/cycles.py
-simulates the same; a test holds the two together.
+header and descriptors are read and checked, and its parameters are brought. A step is its descriptor, then its
+processes, which overlap: the slowest of them, after the first word has reached it and until its last has left. The
+parameters of the step after it are read meanwhile, and can be what takes longest. codesign/cycles.py simulates the
+same; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class StepCost:
     bound: str  # compute, window, load, store, DRAM or parameters: what would have to be faster
     cycles: int
     stages: dict[str, int]  # that overlap, by name; those by the contracts, and "DRAM"
-    parameters: int  # cycles before they start: descriptor, weights and tables, and their latencies
+    parameters: int  # cycles to read the next step's weights and tables, beside the stages
     read_bytes: int
     written_bytes: int
     array_macs: int  # by the pointwise array

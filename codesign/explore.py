@@ -21,9 +21,6 @@ from codesign.resources import fits, over_budget, resources
 
 MOST_PIXELS = 16
 TURNS = (1, 2, 4)
-NEAR = (
-    3  # numbers of pixels tried, from the most that multipliers allow down: maps are seldom a multiple of it
-)
 SLACK = 1.02  # of two engines as fast as this, the smaller one
 
 
@@ -72,7 +69,7 @@ def explore(
         nearest = min(
             found, key=lambda c: (max(c.dsps / board.dsps, c.bram36 / board.bram36), -c.frames_per_s)
         )
-        raise PlanError(over_budget(nearest.config, board))
+        raise PlanError(over_budget(nearest.config, board, searched=True))
     fastest = max(c.frames_per_s for c in fitting)
     best = min((c for c in fitting if c.frames_per_s * SLACK >= fastest), key=lambda c: (c.dsps, c.luts))
     order = sorted(found, key=lambda c: (c is not best, not c.fits, -c.frames_per_s))

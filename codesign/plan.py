@@ -16,7 +16,7 @@ from math import ceil
 import numpy as np
 
 from codesign import pack
-from codesign.drafts import Draft, Window, drafts, readers
+from codesign.drafts import Draft, Window, drafts, image_packing, only_gathered, readers
 from codesign.errors import PlanError
 from codesign.fit import ROW_WORDS, Work, check_fits, grown, least_rows, needs
 from codesign.ir import Graph
@@ -73,7 +73,7 @@ def plan(
     while True:
         made = drafts(graph, fuse, apart)
         read = readers(graph, made)
-        packing = config.pack_log2 if config is not None else _packing(graph, made, lanes)
+        packing = config.pack_log2 if config is not None else image_packing(graph, made, lanes)
         layouts, work = _layouts(graph, made, read, lanes, packing)
         slots = least_rows(work) if config is None else config.ring_rows
         longest = ROW_WORDS if config is None else config.row_words
@@ -116,24 +116,6 @@ def plan(
     return Plan(config, program)
 
 
-def _packing(graph: Graph, made: tuple[Draft, ...], lanes: int) -> int:
-    """log2 of the pixels a word of the image holds: inputs of few channels that only dense windows read."""
-    found = [
-        (lanes // graph.inputs[name].shape[2]).bit_length() - 1
-        for name in graph.inputs
-        if lanes >= 2 * graph.inputs[name].shape[2] and _only_gathered(graph, name, made)
-    ]
-    return min(found, default=0)
-
-
-def _only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
-    whole = tuple((name, c, 0) for c in range(graph.inputs[name].shape[2]))
-    takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
-    seen = {s[0] for out in graph.outputs for s in views(graph)[out]}
-    gathers = all(d.view == whole and d.window is not None and d.window.kind == "gather" for d in takers)
-    return bool(takers) and gathers and name not in seen
-
-
 def _layouts(
     graph: Graph, made: tuple[Draft, ...], read: Mapping[str, list[Readers]], lanes: int, packing: int
 ) -> tuple[dict[str, Layout], list[Work]]:
@@ -142,7 +124,7 @@ def _layouts(
         h, w, c = type_.shape
         if type_.elem.bits > 8:
             raise PlanError(f"{name}: is {type_.elem}, expected 8 bits at most. Quantize the input.")
-        fits = packing > 0 and c <= lanes >> packing and _only_gathered(graph, name, made)
+        fits = packing > 0 and c <= lanes >> packing and only_gathered(graph, name, made)
         order, segments = free_order(read[name], lanes)
         layouts[name] = Layout((h, w, c), type_.elem.signed, order, segments, 1 << packing if fits else 1)
     work: list[Work] = []

@@ -117,8 +117,11 @@ def budget(found: Resources, board: Board) -> tuple[tuple[str, int, int], ...]:
     )
 
 
-def over_budget(config: EngineConfig, board: Board) -> str:
-    """One line for each resource that is short, with the largest units and what would fit; empty if all fit."""
+def over_budget(config: EngineConfig, board: Board, searched: bool = False) -> str:
+    """One line for each resource that is short, with the largest units and what would fit; empty if all fit.
+
+    `searched`: this is the nearest of all engines that a search looked at.
+    """
     found = resources(config)
     lines = []
     for what, need, have in budget(found, board):
@@ -127,7 +130,7 @@ def over_budget(config: EngineConfig, board: Board) -> str:
             units = ", ".join(f"{u.name} ({_share(u, what):g})" for u in largest if _share(u, what))
             lines.append(f"{board.name}: needs {need} {what} of {have} (estimated). Largest: {units}.")
     if lines:
-        lines[-1] += f" {_remedy(config, board)}"
+        lines[-1] += f" {_remedy(config, board, searched)}"
     return "\n".join(lines)
 
 
@@ -136,10 +139,11 @@ def _share(unit: Unit, what: str) -> float:
     return dict(zip(("DSP", "BRAM36", "URAM", "LUT"), shares, strict=True))[what]
 
 
-def _remedy(config: EngineConfig, board: Board) -> str:
+def _remedy(config: EngineConfig, board: Board, searched: bool) -> str:
     others = [
         name for name in board_names() if name != board.name and fits(resources(config), load_board(name))
     ]
-    offers = ["Leave out --lanes and --array: the build then searches for what fits"]
+    offers = [] if searched else ["build with --search, which looks for an engine that fits"]
     offers += [f"build for {', '.join(others)}"] if others else []
-    return f"{', or '.join(offers)}."
+    text = ", or ".join(offers) or "build a smaller model"
+    return f"{text[0].upper()}{text[1:]}."

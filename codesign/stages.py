@@ -24,7 +24,7 @@ from codesign.program import (
 )
 
 ENTRY = 2  # cycles to enter and leave a pipelined loop
-LEAST_CHUNK = 512  # ChunkSize::kLeast of descriptor.hpp
+LEAST_CHUNK = 512  # ChunkSize::kLeast of layout.hpp
 PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
 WINDOWED = 32  # depth of the stream behind the window
 DIVISION, PRODUCTS = 40, 6  # cycles between loops
@@ -111,7 +111,7 @@ class Transfer:
 
 
 def chunk_words(config: EngineConfig) -> int:
-    """ChunkSize::kWords of descriptor.hpp."""
+    """ChunkSize::kWords of layout.hpp."""
     return max(LEAST_CHUNK, config.row_words + config.input_words, config.output_words)
 
 

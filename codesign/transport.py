@@ -169,7 +169,7 @@ def read(file: Path) -> dict[str, bytes]:
         KeyError,
         TypeError,
         ValueError,
-        NotImplementedError,
+        RuntimeError,
         OSError,
     ) as error:
         raise BundleError(

@@ -28,7 +28,7 @@ FUNCTIONS = {
     "pointwise": ("pointwise",),
     "finish": ("finish",),
     "store": ("store",),
-    "parameters": ("prefetch", "load_parameters"),
+    "parameters": ("prefetch",),
     "descriptors": ("read_header", "read_step"),
 }
 # Which unit an estimate's part is compared with, by words in its name; the first that fits decides. Weights and

@@ -195,7 +195,7 @@ def _unchanged(step: Step) -> int:
 
 
 def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
-    """Each segment of a step, offsets included, with the words from its first to its last (descriptor.hpp)."""
+    """Each segment of a step, offsets included, with the words from its first to its last (layout.hpp)."""
     row = (step.width + (1 << config.pack_log2) - 1) >> config.pack_log2
     found = []
     for segment in step.load:

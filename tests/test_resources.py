@@ -50,9 +50,9 @@ def test_over_budget_names_the_largest_and_a_remedy():
     fitting = EngineConfig(pixels=5, turns=2, weight_tiles=512)
     assert all(need <= have for _, need, have in budget(resources(fitting), board))
     assert over_budget(EngineConfig(pixels=4, weight_tiles=512), board) == (
-        "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512). Leave out --lanes and --array: "
-        "the build then searches for what fits, or build for zcu104."
+        "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512). Build with --search, which "
+        "looks for an engine that fits, or build for zcu104."
     )
-    assert over_budget(EngineConfig(lanes=64, weight_tiles=1 << 16), board).endswith(
-        "Leave out --lanes and --array: the build then searches for what fits."
-    )
+    huge = EngineConfig(lanes=64, weight_tiles=1 << 16)
+    assert over_budget(huge, board).endswith(" Build with --search, which looks for an engine that fits.")
+    assert over_budget(huge, board, searched=True).endswith(" Build a smaller model.")

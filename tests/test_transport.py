@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,28 @@ def test_a_file_of_another_version(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(BundleError, match="no such file, expected a packed bundle"):
         read(tmp_path / "z.codesign")
+
+
+def locked(data: bytes) -> bytes:
+    """The same archive, its first member marked as encrypted (APPNOTE 4.4.4, bit 0), as some mail gateways leave it."""
+    changed = bytearray(data)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        changed[data.index(mark) + flags] |= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "damage", [locked, lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PK"]
+)
+def test_what_is_no_packed_bundle(bundle: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / "x.codesign"
+    pack(bundle, file, [noise(1)])
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(
+        BundleError, match=r"x[.]codesign: is damaged or no packed bundle \(.*Copy it again[.]"
+    ):
+        unpack(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_digest_names_sources_alone() -> None:

@@ -49,7 +49,7 @@ def test_emitted_files_hold_constants_and_a_call():
 
 
 def test_headers_follow_the_rules():
-    """No static locals, no macros but the two of vendor.hpp, a contract at the top of each header."""
+    """No static locals, no macros but those of vendor.hpp, a contract at the top of each header."""
     for path in HEADERS.rglob("*.hpp"):
         text = path.read_text()
         assert text.startswith(f"// {path.relative_to(HEADERS).as_posix()} -- "), path

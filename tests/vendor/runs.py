@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,21 @@ from tests.vendor.grammar import Refused
 from tests.vendor.server import Session
 
 
-class Runs:
+class Runs(ABC):
     """Of a project; the project and its block design are Vivado's (vivado.py)."""
 
     session: Session
     state: dict[str, Any]
     opened_run = ""
 
-    def _folder(self) -> Path:
-        raise NotImplementedError
+    @abstractmethod
+    def _folder(self) -> Path: ...
 
-    def _design(self) -> Design:
-        raise NotImplementedError
+    @abstractmethod
+    def _design(self) -> Design: ...
 
-    def _save(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _save(self) -> None: ...
 
     def reset_run(self, options: dict[str, str], others: list[str]) -> None:
         self._run_name(others[0])

@@ -9,7 +9,7 @@ struct Config {
   static const int kWindowGroups = 64;  // words a pixel of a depthwise window
   static const int kInputWords = 64;  // words a pixel into the pointwise array
   static const int kOutputWords = 64;  // words a pixel out of one step
-  static const int kWeightTiles = 1024;  // kLanes x kLanes weights on chip
+  static const int kWeightTiles = 1024;  // kLanes x kLanes weights of one step; there is room for two steps
   static const int kMaxSegments = 32;  // parts of a step's input, and of its output
   static const int kPackLog2 = 0;  // log2 of the pixels in a word of a packed image
   static const int kAccBits = 32;  // bits of an accumulator
