@@ -93,7 +93,8 @@ def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, li
     """For each stored tensor and channel, who reads it: drafts by name, outputs as `output NAME`."""
     types, every = graph.types(), views(graph)
     found: dict[str, list[set[str]]] = {
-        name: [set() for _ in range(t.shape[-1])] for name, t in types.items()
+        name: [set() for _ in range(types[name].shape[-1])]
+        for name in (*graph.inputs, *(d.name for d in made))
     }
     for draft in made:
         for tensor, channel, _ in draft.view:
@@ -120,7 +121,8 @@ def only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
     """Whether nothing but dense windows reads an input."""
     whole = tuple((name, c, 0) for c in range(graph.inputs[name].shape[2]))
     takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
-    seen = {s[0] for out in graph.outputs for s in views(graph)[out]}
+    every = views(graph)
+    seen = {s[0] for out in graph.outputs for s in every[out]}
     gathers = all(d.view == whole and d.window is not None and d.window.kind == "gather" for d in takers)
     return bool(takers) and gathers and name not in seen
 

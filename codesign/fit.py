@@ -13,10 +13,13 @@ from codesign.ops import Conv, DeformDwConv, DwConv
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
 
-# On chip, unless a config says otherwise: int4 weights of the array for one step, and words of a slot of the window's
-# ring, which are as many as a block RAM has at its widest.
-WEIGHT_BYTES = 64 * 1024
-ROW_WORDS = 512
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine made for a model may have on chip, where the model does not need more."""
+
+    weight_bytes: int = 64 * 1024  # int4 weights of the array for one step
+    row_words: int = 512  # of a slot of the window's ring: as many as a block RAM has at its widest
 
 
 @dataclass(frozen=True)
@@ -105,21 +108,22 @@ def grown(
     layouts: Mapping[str, Layout],
     lanes: int,
     array: tuple[int, int],
+    limits: Limits,
 ) -> EngineConfig:
-    """A config that holds the model, with rows and weights of whole steps as far as the constants above allow."""
+    """A config that holds the model, with rows and weights of whole steps as far as the limits allow."""
     least = {name: value for name, (value, _) in needed.items()}
     config = EngineConfig(lanes=lanes, pixels=array[0], turns=array[1], **least)
     windows = [w for w in work if w.draft.window is not None and not w.packed]
     slots = config.ring_rows
     rows = max((-(-w.row_words // w.capacity(slots, 1)) for w in windows), default=1)
-    rows = max(config.row_words, min(rows, ROW_WORDS))
+    rows = max(config.row_words, min(rows, limits.row_words))
     filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.weight is not None]
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
     sizes = [
         (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
     ]
-    limit = WEIGHT_BYTES * 2 // (lanes * lanes)
-    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limit))
+    most = limits.weight_bytes * 2 // (lanes * lanes)
+    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), most))
     words = max((min(o, tiles // i) for i, o in sizes), default=1)
     return replace(
         config, row_words=rows, window_groups=max(config.window_groups, groups), weight_tiles=tiles, output_words=words

@@ -172,6 +172,12 @@ class Graph:
         return fast.kernels(self)
 
     @cached_property
+    def views(self) -> Mapping[str, Any]:
+        from codesign import layout  # reads this module
+
+        return MappingProxyType(layout.views_of(self))
+
+    @cached_property
     def users(self) -> Mapping[str, tuple[Node, ...]]:
         """Nodes that read each value, in order."""
         found: dict[str, list[Node]] = {name: [] for name in self._types}

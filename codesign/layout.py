@@ -66,8 +66,14 @@ class Run:
     up: int
 
 
-def views(graph: Graph) -> dict[str, View]:
+def views(graph: Graph) -> Mapping[str, View]:
     """The view of every feature map. Values that an operator computes are stored under their own name."""
+    known: Mapping[str, View] = graph.views
+    return known
+
+
+def views_of(graph: Graph) -> dict[str, View]:
+    """What `views` says, made anew."""
     types = graph.types()
     found: dict[str, View] = {}
 

@@ -9,7 +9,7 @@ The meaning of a graph never depends on anything decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -18,7 +18,7 @@ import numpy as np
 from codesign import pack
 from codesign.drafts import Draft, Window, drafts, image_packing, only_gathered, readers
 from codesign.errors import PlanError
-from codesign.fit import ROW_WORDS, Work, check_fits, grown, least_rows, needs
+from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs
 from codesign.ir import Graph
 from codesign.layout import (
     Buffer,
@@ -52,13 +52,16 @@ def plan(
     config: EngineConfig | None = None,
     *,
     array: tuple[int, int] = (1, 1),
+    limits: Limits = Limits(),  # noqa: B008 -- frozen
     fuse: bool = True,
+    apart: Collection[str] = (),
     keep: bool = False,
     base: int = 0,
 ) -> Plan:
     """Plan a graph for `lanes` lanes and an array of (pixels, turns), or for the engine that `config` describes.
 
-    `fuse=False` stores every window's result; `keep` gives every stored tensor memory of its own, so that all of
+    `limits` are of an engine that has no `config`. `fuse=False` stores every window's result, `apart` those named;
+    `keep` gives every stored tensor memory of its own, so that all of
     them can be compared. `base` is the word address of the program. Raises PlanError where the engine has no
     unit for a node, or names each constant of the config that is too small.
     """
@@ -69,14 +72,14 @@ def plan(
         raise PlanError(
             f"array: {array[0]} pixels in {array[1]} turns, expected turns that divide {lanes} lanes. Use {array[0]}x1."
         )
-    apart: set[str] = set()
+    alone = set(apart)
     while True:
-        made = drafts(graph, fuse, apart)
+        made = drafts(graph, fuse, alone)
         read = readers(graph, made)
         packing = config.pack_log2 if config is not None else image_packing(graph, made, lanes)
         layouts, work = _layouts(graph, made, read, lanes, packing)
         slots = least_rows(work) if config is None else config.ring_rows
-        longest = ROW_WORDS if config is None else config.row_words
+        longest = limits.row_words if config is None else config.row_words
         most = TO_THE_END if config is None else config.window_groups
         # A window on its own can be computed some channels at a time; one that is fused needs all of them at once.
         fused = [w for w in work if w.draft.absorbed]
@@ -87,10 +90,10 @@ def plan(
         }
         if not wide:
             break
-        apart |= wide
+        alone |= wide
     needed = needs(graph, work, layouts, packing, slots)
     if config is None:
-        config = grown(needed, work, layouts, lanes, array)
+        config = grown(needed, work, layouts, lanes, array, limits)
     check_fits(config, needed)
     parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
     if len(parts) > MAX_STEPS:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from codesign import layout
 from codesign.errors import CodesignError, PlanError
+from codesign.fit import Limits
 from codesign.ir import IntType
 from codesign.layout import Buffer
 from codesign.ops import Concat, Conv, DwConv, MaxPool, Requant, Upsample
@@ -68,6 +69,27 @@ def test_depthwise_and_pointwise_become_one_step():
     assert all(
         s.window != "depthwise" or s.pointwise == "none" for s in plan(graph, fuse=False).program.steps
     )
+
+
+def test_what_is_kept_apart_is_stored():
+    graph = random_codenet_graph(seed=1, size=64)
+    fused = [s.nodes[0] for s in plan(graph, lanes=4).program.steps if s.nodes[0].endswith(".dw")]
+    made = plan(graph, lanes=4, apart={"decoder1.dw.q", "head.hm.dw.q"}).program
+    alone = [s.nodes for s in made.steps if s.nodes[0] in ("decoder1.dw", "head.hm.dw")]
+    assert {"decoder1.dw", "head.hm.dw"} <= set(fused)
+    assert alone == [("decoder1.dw", "decoder1.dw.q"), ("head.hm.dw", "head.hm.dw.q")]
+
+
+def test_limits_bound_what_the_model_does_not_need():
+    graph = random_codenet_graph(size=64, **CONFIG_A | {"repeats": (1, 1, 1)})
+    configs = [
+        plan(graph, 8, limits=Limits(weight_bytes=kib << 10, row_words=words)).config
+        for kib, words in ((16, 64), (64, 128), (256, 512))
+    ]
+    assert [c.weight_tiles for c in configs] == [512, 2048, 7552], "and no more than a step has"
+    assert [c.row_words for c in configs] == [64, 128, 256], "no longer than the longest row"
+    least = plan(graph, 8, limits=Limits(1, 1)).config
+    assert least.weight_tiles == least.input_words == 128 and least.row_words < 64
 
 
 @pytest.mark.slow
