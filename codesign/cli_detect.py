@@ -1,14 +1,11 @@
-"""Verbs that look at pictures: detect, eval, demo."""
+"""Verbs that look at pictures: detect, demo."""
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +16,6 @@ from codesign.cli_common import (
     FAILED,
     Json,
     fail,
-    figure,
-    needs_torch,
     note,
     out,
     print_json,
@@ -34,18 +29,8 @@ from codesign.cli_common import (
 Score = Annotated[float, typer.Option("--score", min=0.0, max=1.0, help="Lowest score to show.")]
 
 
-class RungName(str, Enum):
-    torch = "torch"
-    onnx = "onnx"
-    integer = "integer"
-    csim = "csim"
-
-
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  codesign detect bundle photo.jpg other.png -o out")(detect)
-    app.command("eval", epilog="Example:  codesign eval codenet-a --data scenes:count=200 --rung integer")(
-        evaluate
-    )
     app.command(epilog="Example:  codesign demo -o demo")(demo)
 
 
@@ -134,94 +119,6 @@ def _png(picture: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG", optimize=True)
     return stream.getvalue()
-
-
-@verb
-def evaluate(
-    what: Annotated[
-        str, typer.Argument(help="A bundle, a model.onnx, a shipped model, or (torch) a training folder.")
-    ],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="A data spec, see above.")],
-    rung: Annotated[RungName, typer.Option(help="Which implementation to run.")] = RungName.integer,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write detections as COCO results.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Accuracy on a data set: AP50 by area and by VOC 2007's rule, COCO AP, and AP50 of every class.
-
-    \b
-    Data specs (parts of scenes: may be left out):
-      scenes:split=test,count=500,size=256,seed=0
-      voc:DIR:SPLIT
-      coco:images=DIR,annotations=FILE
-
-    Classes of model and data are matched by name. Rung csim needs a bundle, rung torch the folder of a run.
-    """
-    from codesign.accuracy import evaluate_detector
-    from quant.data import load
-
-    if rung is RungName.torch:
-        needs_torch("eval --rung torch")
-    dataset = load(data)
-    with working("Preparing the model"):
-        runner = _runner(what, rung)
-    count = min(len(dataset), limit or len(dataset))
-    samples = (dataset[i] for i in tracked(range(count), f"Evaluating on {rung.value}"))
-    ids = getattr(dataset, "category_ids", None)
-    result = evaluate_detector(
-        runner.detect, runner.detector.classes, samples, dataset.classes, ids, data, runner.threads
-    )
-    if output is not None:
-        write_beside(output, (json.dumps(result.results, indent=1) + "\n").encode())
-    if result.lacking:
-        note(f"The model does not know {', '.join(result.lacking)}: counted as never found.")
-    scores = result.scores
-    if as_json:
-        print_json({"model": what, "data": data, "rung": rung.value, **asdict(scores)})
-        return
-    rows = [
-        (c.name, str(c.objects), figure(c.ap50), figure(c.ap50_voc07))
-        for c in sorted(
-            scores.per_class, key=lambda c: (math.isnan(c.ap50), -c.ap50 if c.objects else 0, c.name)
-        )
-        if c.objects
-    ]
-    rows.append(
-        ("[bold]mean[/]", "", f"[bold]{figure(scores.ap50)}[/]", f"[bold]{figure(scores.ap50_voc07)}[/]")
-    )
-    table(
-        f"{what} on {data}, {rung.value}, {scores.images} pictures",
-        ("class", "objects", "AP50", "AP50 VOC07"),
-        rows,
-    )
-    out.print(f"COCO AP (IoU 0.50:0.95) {figure(scores.coco_ap)}")
-
-
-def _runner(what: str, rung: RungName) -> Any:
-    from codesign import rungs
-    from codesign.shipped import find_model
-
-    if rung is RungName.torch:
-        return _torch_runner(Path(what))
-    if rung is RungName.csim:
-        from codesign.bundle import load
-
-        return rungs.csim_runner(load(Path(what)))
-    path = find_model(what)
-    return rungs.onnx_runner(path) if rung is RungName.onnx else rungs.integer_runner(path)
-
-
-def _torch_runner(run: Path) -> Any:
-    """The quantized network of a run's folder, or the float one where that is all there is."""
-    from quant.evaluate import torch_runner
-    from quant.pipeline import configuration, float_model, opened, quantized_model
-
-    recipe = opened(run)
-    quantized = (run / "qat.safetensors").is_file()
-    model, data = quantized_model(recipe, run) if quantized else float_model(recipe, run)
-    return torch_runner(model, configuration(recipe, len(data.classes)), data.classes)
 
 
 @verb

@@ -101,10 +101,10 @@ def trial_codes(graph: Graph, pictures: Sequence[Pixels], where: str = "model") 
     return np.stack([*(to_codes(letterbox(p, height, width)[0]) for p in pictures), noise])
 
 
-def _card(graph: Graph) -> dict[str, Any]:
-    """The model's card, empty where there is none or it is no JSON object: it is quoted, never relied on."""
+def card_of(meta: Mapping[str, str]) -> dict[str, Any]:
+    """A model's card from its metadata, {} where there is none or it is no JSON object: quoted, never relied on."""
     try:
-        card = json.loads(graph.meta.get(CARD, "{}"))
+        card = json.loads(meta.get(CARD, "{}"))
     except ValueError:
         return {}
     return card if isinstance(card, dict) else {}
@@ -112,7 +112,7 @@ def _card(graph: Graph) -> dict[str, Any]:
 
 def quoted(graph: Graph) -> list[Rung]:
     """Rungs 0 and 1 from the card in the model's metadata."""
-    card = _card(graph)
+    card = card_of(graph.meta)
     rungs = []
     data = card.get("held_out", card.get("data", "its data"))
     for number, key, name in ((0, "float", "torch float"), (1, "fake-quant", "torch fake-quant")):
@@ -173,7 +173,7 @@ def _file(
 
 def _exported(graph: Graph) -> str:
     """What the card says of the comparison with torch at export."""
-    report = _card(graph).get("export")
+    report = card_of(graph.meta).get("export")
     if not isinstance(report, dict) or "compared" not in report:
         return "all values are codes; the card has no comparison with torch"
     return (

@@ -1,5 +1,5 @@
 """Accuracy of detections: AP at IoU 0.5 (Pascal VOC 2007's eleven points, and the area under the curve of VOC
-2010 on), and COCO's AP over IoU 0.50:0.95 by the library faster-coco-eval."""
+2010 on), and COCO's AP over IoU 0.50:0.95, by class and by size, by the library faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from codesign.decode import Detections
 from codesign.errors import ToolMissing
 
 Floats = npt.NDArray[np.float64]
+
+# COCO's sizes: area of the object's box from (included) to (included), in square pixels of the picture.
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 10**10)}
+FEW = 20  # one object more or less found is a step of 1 / objects in recall: below this, of more than 0.05
 
 
 class Truth(Protocol):
@@ -39,11 +43,23 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class SizeScore:
+    """The objects of one of SIZES; nan if there are none."""
+
+    size: str
+    objects: int
+    ap50: float  # as COCO counts it: 101 recalls
+    coco_ap: float
+
+
+@dataclass(frozen=True)
 class ClassScore:
     name: str
     objects: int  # that count: not difficult
     ap50: float  # nan if there is no object
     ap50_voc07: float
+    coco_ap: float
+    sizes: tuple[SizeScore, ...]
 
 
 @dataclass(frozen=True)
@@ -55,22 +71,53 @@ class Scores:
     ap50_voc07: float
     coco_ap: float
     per_class: tuple[ClassScore, ...]
+    sizes: tuple[SizeScore, ...]
 
 
 def score(truths: Sequence[Truth], found: Sequence[Detections], classes: Sequence[str]) -> Scores:
     """All figures for detections of the same pictures in the same order. Raises ToolMissing without the library."""
     assert len(truths) == len(found)
+    table = coco_precision(truths, found, classes)
     rows = []
     for label, name in enumerate(classes):
         recall, precision, count = curve(truths, found, label)
         area, voc07 = (area_ap(recall, precision), voc07_ap(recall, precision)) if count else (np.nan, np.nan)
-        rows.append(ClassScore(name, count, area, voc07))
+        of_class = table[:, :, label : label + 1]
+        sizes = _sizes(truths, of_class, label)
+        rows.append(ClassScore(name, count, area, voc07, _mean(of_class[..., 0]), sizes))
     present = [r for r in rows if r.objects]
     mean50, mean07 = (
         float(np.mean([getattr(r, key) for r in present])) if present else float("nan")
         for key in ("ap50", "ap50_voc07")
     )
-    return Scores(len(truths), mean50, mean07, coco_ap(truths, found, classes), tuple(rows))
+    overall = _mean(table[..., 0])
+    return Scores(len(truths), mean50, mean07, overall, tuple(rows), _sizes(truths, table))
+
+
+def _sizes(truths: Sequence[Truth], table: Floats, label: int | None = None) -> tuple[SizeScore, ...]:
+    """Scores by size, of one label or of all: `table` holds the precision of those classes."""
+    areas = [np.zeros(0)]
+    for truth in truths:
+        counted = ~truth.difficult if label is None else ~truth.difficult & (truth.labels == label)
+        areas.append(
+            np.prod([_xywh(box)[2:] for box in truth.boxes[counted]], axis=1) if counted.any() else []
+        )
+    every = np.concatenate(areas)
+    return tuple(
+        SizeScore(
+            size,
+            int(np.sum((low <= every) & (every <= high))),
+            _mean(table[0, ..., 1 + i]),
+            _mean(table[..., 1 + i]),
+        )
+        for i, (size, (low, high)) in enumerate(SIZES.items())
+    )
+
+
+def _mean(precision: Floats) -> float:
+    """Mean over thresholds, recalls and those classes that have objects (the others hold -1)."""
+    known = precision[precision > -1]
+    return float(np.mean(known)) if known.size else float("nan")
 
 
 def curve(
@@ -128,8 +175,11 @@ def area_ap(recall: Floats, precision: Floats) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def coco_ap(truths: Sequence[Truth], found: Sequence[Detections], classes: Sequence[str]) -> float:
-    """COCO's AP. Difficult objects are entered as crowds, which COCO neither demands nor punishes."""
+def coco_precision(truths: Sequence[Truth], found: Sequence[Detections], classes: Sequence[str]) -> Floats:
+    """COCO's precision at (IoU 0.50:0.95, recall 0:1 in 101 steps, class, all and each of SIZES); -1 without objects.
+
+    Difficult objects are entered as crowds, which COCO neither demands nor punishes.
+    """
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
@@ -149,10 +199,8 @@ def coco_ap(truths: Sequence[Truth], found: Sequence[Detections], classes: Seque
             results.append(
                 {"image_id": image, "category_id": int(label) + 1, "bbox": _xywh(box), "score": float(value)}
             )
-    if all(a["iscrowd"] for a in annotations):
-        return float("nan")
     if not results:
-        return 0.0
+        return _nothing_found(truths, len(classes))
     dataset = {
         "images": [{"id": i + 1} for i in range(len(truths))],
         "annotations": annotations,
@@ -161,10 +209,22 @@ def coco_ap(truths: Sequence[Truth], found: Sequence[Detections], classes: Seque
     with contextlib.redirect_stdout(io.StringIO()):  # the library reports its progress on stdout
         truth_set = COCO(dataset)
         evaluation = COCOeval_faster(truth_set, truth_set.loadRes(results), "bbox")
+        evaluation.params.areaRngLbl = ["all", *SIZES]
+        evaluation.params.areaRng = [[0, 10**10], *map(list, SIZES.values())]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0])
+    return np.asarray(evaluation.eval["precision"], np.float64)[..., -1]
+
+
+def _nothing_found(truths: Sequence[Truth], classes: int) -> Floats:
+    """The precision of no detection at all, which the library does not take: 0 where there are objects."""
+    table = np.full((10, 101, classes, 1 + len(SIZES)), -1.0)
+    for truth in truths:
+        for box, label in zip(truth.boxes[~truth.difficult], truth.labels[~truth.difficult], strict=True):
+            _, _, width, height = _xywh(box)
+            fits = [low <= width * height <= high for low, high in SIZES.values()]
+            table[:, :, label, np.flatnonzero([True, *fits])] = 0.0
+    return table
 
 
 def _xywh(box: Any) -> list[float]:

@@ -157,7 +157,7 @@ def test_accuracy_on_a_folder_is_that_of_c_simulation(
 ) -> None:
     assert run("deploy", bundle, "--host", "xilinx@board", "--no-check").code == 0
     spec = labelled(tmp_path, bundle)
-    here = json.loads(run("eval", bundle, "--data", spec, "--rung", "csim", "--json").out)
+    *_, here = json.loads(run("eval", bundle, "--data", spec, "--rung", "csim", "--json").out)["rungs"]
     arguments = (
         "--host",
         "xilinx@board",

@@ -253,9 +253,9 @@ def test_torch_verbs_say_which_extra_to_install(run: Run, monkeypatch: pytest.Mo
             "Install the extra: pip install 'codesign-fpga[quant]' (in a clone: pip install -e '.[quant]')."
         )
     assert (
-        run("eval", "x", "--data", "scenes:", "--rung", "torch")
+        run("eval", "x", "--data", "scenes:", "--rung", "float")
         .error()
-        .startswith("codesign eval --rung torch: ")
+        .startswith("codesign eval --rung float: ")
     )
 
 
@@ -350,27 +350,60 @@ def test_verbs_on_a_bundle_that_is_not_there(run: Run, picture: Path, tmp_path: 
 @needs_deform_conv
 def test_eval_gives_the_same_figures_on_every_rung(run: Run, bundle: Path, tmp_path: Path) -> None:
     spec = f"voc:{voc(tmp_path / 'voc')}:test"
-    figures = {}
-    for rung, what in (("onnx", MINI), ("integer", MINI), ("csim", bundle)):
-        shown = run("eval", what, "--data", spec, "--rung", rung, "--json", "-o", tmp_path / f"{rung}.json")
-        assert shown.code == 0, shown.err
-        figures[rung] = json.loads(shown.out)
-        assert (figures[rung].pop("rung"), figures[rung].pop("model")) == (rung, str(what))
-    assert figures["onnx"] == figures["integer"] == figures["csim"]
-    assert figures["csim"]["images"] == 3
-    assert [c["name"] for c in figures["csim"]["per_class"]] == sorted(CLASSES)
-    found = json.loads((tmp_path / "csim.json").read_text())
+    shown = run("eval", bundle, "--data", spec, "--json", "-o", tmp_path / "all.json")
+    assert shown.code == 0, shown.err
+    every = json.loads(shown.out)
+    assert (every["model"], every["data"], every["few_objects"]) == (str(bundle), spec, 20)
+    assert every["sizes"] == {"small": [0, 1024], "medium": [1024, 9216], "large": [9216, 10**10]}
+    *quoted, onnx, integer, csim = every["rungs"]
+    assert [(c["rung"], c["from"], c["ap50"]) for c in quoted] == [
+        ("float", "card", 0.5), ("fake-quant", "card", 0.48),
+    ]  # fmt: skip
+    assert [c.pop("rung") for c in (onnx, integer, csim)] == ["onnx", "integer", "csim"]
+    assert onnx == integer == csim
+    assert (csim["from"], csim["images"]) == ("run", 3)
+    assert [c["name"] for c in csim["per_class"]] == sorted(CLASSES)
+    assert [(s["size"], s["objects"]) for s in csim["sizes"]] == [("small", 0), ("medium", 3), ("large", 0)]
+    found = json.loads((tmp_path / "all.json").read_text())
     assert found
-    assert found == json.loads((tmp_path / "onnx.json").read_text())
+    for rung, what in (("onnx", MINI), ("integer", MINI), ("csim", bundle)):
+        alone = run("eval", what, "--data", spec, "--rung", rung, "--json", "-o", tmp_path / "one.json")
+        assert json.loads(alone.out)["rungs"][2:] == [{"rung": rung, **csim}]
+        assert json.loads((tmp_path / "one.json").read_text()) == found
 
 
 def test_eval_prints_a_table_and_obeys_the_limit(run: Run, tmp_path: Path) -> None:
-    shown = run("eval", MINI, "--data", f"voc:{voc(tmp_path / 'voc')}:test", "--limit", "2")
+    spec = f"voc:{voc(tmp_path / 'voc')}:test"
+    shown = run("eval", MINI, "--data", spec, "--limit", "2", "--rung", "integer", "--rung", "integer")
     assert shown.code == 0
     assert "2 pictures" in shown.out
-    assert "AP50 VOC07" in shown.out
-    assert "COCO AP (IoU 0.50:0.95)" in shown.out
-    assert "bar" not in shown.out  # the third picture's class
+    first, second = shown.out.split("By class, ")
+    rows = {
+        r[0]: r[1:] for r in ([c.strip() for c in line.split("│")[1:-1]] for line in first.splitlines()) if r
+    }
+    assert rows["AP50"][:3] == ["", "0.500", "0.480"]
+    assert rows["COCO AP medium"][:3] == ["2*", "-", "-"]  # a card has no figures by size
+    assert "float (card) ┃ fake-quant (card) ┃ integer ┃" in first
+    assert second.startswith("integer ")
+    assert "AP50 VOC07" in second
+    assert "bar" not in second  # the third picture's class
+    assert "(card): quoted from the model's card, on scenes:count=3." in shown.err
+    assert "* marks fewer than 20 objects" in shown.err
+
+
+def test_eval_says_why_a_rung_is_not_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    def old(*_: object, **__: object) -> Any:
+        raise RuntimeError("no kernel for DeformConv")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", old)
+    spec = f"voc:{voc(tmp_path / 'voc')}:test"
+    shown = run("eval", MINI, "--data", spec)
+    assert shown.code == 0
+    assert "integer ┃" in shown.out and "onnx ┃" not in shown.out
+    assert "onnx: not run. " in shown.err and "(no kernel for DeformConv)" in shown.err
+    assert "(no kernel for DeformConv)" in run("eval", MINI, "--data", spec, "--rung", "onnx").error()
 
 
 def test_eval_says_what_is_wrong_with_the_data(run: Run, tmp_path: Path) -> None:

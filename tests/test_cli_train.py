@@ -57,9 +57,13 @@ def test_train_quantize_export_eval(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert min(Image.open(tmp_path / picture).size) > 100
     spec = card["held_out"]
     seen = {}
-    for rung, what in (("torch", run), ("onnx", tmp_path / "m.onnx"), ("integer", tmp_path / "m.onnx")):
+    for rung, what in (("fake-quant", run), ("onnx", tmp_path / "m.onnx"), ("integer", tmp_path / "m.onnx")):
         assert end("eval", what, "--data", spec, "--rung", rung, "--json") == 0
-        seen[rung] = json.loads(capsys.readouterr().out)
+        *_, seen[rung] = json.loads(capsys.readouterr().out)["rungs"]
+    assert end("eval", run, "--data", spec, "--json") == 0
+    both = json.loads(capsys.readouterr().out)["rungs"]
+    assert [(c["rung"], c["from"]) for c in both] == [("float", "run"), ("fake-quant", "run")]
+    assert [c["ap50"] for c in both] == [figures["float"]["ap50"], figures["fake-quant"]["ap50"]]
     keys = ("ap50", "ap50_voc07", "coco_ap", "per_class")
     figures_of = {json.dumps([s[k] for k in keys]) for s in seen.values()}
     assert len(figures_of) == 1  # the rungs agree to the last bit

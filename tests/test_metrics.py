@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codesign.decode import Detections
-from codesign.metrics import Objects, area_ap, coco_ap, curve, iou, score, voc07_ap
+from codesign.metrics import SIZES, Objects, area_ap, curve, iou, score, voc07_ap
 
 
 def objects(boxes: list[list[float]], labels: list[int], difficult: list[bool] | None = None) -> Objects:
@@ -110,4 +110,58 @@ def test_area_ap_agrees_with_the_coco_library_at_one_threshold() -> None:
     full = score(truth, seen, ("x",))
     assert 0.1 < full.coco_ap < full.ap50 < 1
     averaged = np.mean([area_ap(*curve(truth, seen, 0, t)[:2]) for t in np.arange(0.5, 0.96, 0.05)])
-    assert abs(averaged - coco_ap(truth, seen, ("x",))) < 1 / 101 + 1 / 160
+    assert abs(averaged - full.coco_ap) < 1 / 101 + 1 / 160
+
+
+def test_sizes_are_those_of_coco_and_known_detectors_get_their_figures() -> None:
+    """One object on either side of each bound, and one on it, which COCO counts in both; a hit for small ones only."""
+    boxes = [[0, 0, 10, 10], [50, 0, 82, 32], [0, 200, 50, 250], [300, 0, 396, 96], [0, 400, 200, 600]]
+    truth = [objects(boxes, [0, 0, 0, 0, 1], None)]
+    seen = [found(boxes[:2], [0, 0], [0.9, 0.8])]
+    figures = score(truth, seen, ("x", "y", "z"))
+    assert [(s.size, s.objects) for s in figures.sizes] == [("small", 2), ("medium", 3), ("large", 2)]
+    small, medium, large = figures.per_class[0].sizes
+    assert (small.objects, medium.objects, large.objects) == (2, 3, 1)
+    assert small.ap50 == pytest.approx(1.0, abs=1e-6)  # the library divides by total + eps
+    assert medium.ap50 == pytest.approx(34 / 101, abs=1e-6)  # one of three: recalls 0 to 0.33
+    assert (large.ap50, large.coco_ap) == (0.0, 0.0)
+    assert figures.sizes[2].coco_ap == 0.0
+    assert figures.per_class[1].coco_ap == 0.0
+    assert math.isnan(figures.per_class[1].sizes[0].coco_ap)
+    assert math.isnan(figures.per_class[2].coco_ap)
+    assert figures.coco_ap == pytest.approx(np.mean([c.coco_ap for c in figures.per_class[:2]]))
+
+
+def test_a_blind_detector_has_zeros_where_there_are_objects() -> None:
+    figures = score([objects([A, [0, 0, 40, 40]], [0, 0], [False, True])], [found([], [], [])], ("x", "y"))
+    assert [(s.objects, s.coco_ap) for s in figures.sizes[:1]] == [(1, 0.0)]
+    assert all(math.isnan(s.coco_ap) for s in figures.sizes[1:])
+    assert math.isnan(figures.per_class[1].coco_ap)
+
+
+def test_sizes_agree_with_the_librarys_own_summary() -> None:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    generator = np.random.default_rng(5)
+    corner, side = generator.integers(0, 200, (60, 2)), generator.integers(4, 160, (60, 2))
+    boxes = np.concatenate([corner, corner + side], axis=1)
+    labels, moved = generator.integers(0, 3, 60), boxes + generator.integers(-4, 5, boxes.shape)
+    values = generator.random(60).tolist()
+    figures = score(
+        [objects(boxes.tolist(), labels.tolist())], [found(moved.tolist(), labels.tolist(), values)], ("x", "y", "z")
+    )  # fmt: skip
+
+    def entries(boxes: np.ndarray) -> list[dict[str, object]]:
+        return [
+            {"id": i + 1, "image_id": 1, "category_id": int(k) + 1, "iscrowd": 0}
+            | {"bbox": [float(v) for v in (x, y, x2 - x, y2 - y)], "area": float((x2 - x) * (y2 - y))}
+            for i, ((x, y, x2, y2), k) in enumerate(zip(boxes, labels, strict=True))
+        ]
+
+    categories = [{"id": i, "name": str(i)} for i in (1, 2, 3)]
+    truth = COCO({"images": [{"id": 1}], "annotations": entries(boxes), "categories": categories})
+    results = [e | {"score": float(np.float32(v))} for e, v in zip(entries(moved), values, strict=True)]
+    evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox")
+    evaluation.run()
+    assert (figures.coco_ap, *(s.coco_ap for s in figures.sizes)) == tuple(evaluation.stats[[0, 3, 4, 5]])
+    assert [s.size for s in figures.sizes] == list(SIZES)
