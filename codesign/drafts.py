@@ -14,7 +14,7 @@ import numpy as np
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
 from codesign.layout import Readers, View, views
-from codesign.ops import Conv, DeformDwConv, DwConv, MaxPool, Requant
+from codesign.ops import Add, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant
 from codesign.ports import Ints
 from codesign.program import MAX_SIDE, MAX_STRIDE, MAX_UP
 
@@ -66,6 +66,7 @@ class Draft:
     offset: View = ()
     joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
     absorbed: str = ""  # fused: the tensor that the window would have stored
+    spread: bool = False  # moves the four phases of `view` to the pixels of a map twice as high and wide
 
 
 def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
@@ -132,7 +133,7 @@ def _fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collecti
     gone = set()
     for draft in made:
         everyone = frozenset().union(*read[draft.name])
-        if draft.dense is not None or len(everyone) != 1 or draft.name in apart:
+        if draft.dense is not None or draft.spread or len(everyone) != 1 or draft.name in apart:
             continue
         reader = by_name.get(next(iter(everyone)))
         if reader is None or reader.dense is None or reader.window is not None:
@@ -159,9 +160,11 @@ class _Maker:
     def draft(self, node: Node) -> Draft | None:
         """The draft that stores this node's value; None for views and accumulators."""
         op = node.op
-        if isinstance(op, Conv | DwConv | DeformDwConv):
+        if isinstance(op, Conv | DwConv | DeformDwConv | Add):
             self._check_accumulator(node)
             return None
+        if isinstance(op, DepthToSpace):
+            return self._spread_draft(node)
         if isinstance(op, MaxPool):
             if op.kernel[0] != op.kernel[1] or max(op.kernel) > 3:
                 raise PlanError(f"{node.name}: kernel {op.kernel}, expected a square of at most 3. Use 3x3.")
@@ -171,11 +174,13 @@ class _Maker:
             return None
         producer = self.by_name.get(node.inputs[0])
         tables = self._tables(node, op)
-        if producer is None or not isinstance(producer.op, Conv | DwConv | DeformDwConv):
+        if producer is None or not isinstance(producer.op, Conv | DwConv | DeformDwConv | Add):
             # A change of scale alone is a depthwise convolution with one tap of 1.
             ones = np.ones((1, 1, self.types[node.name].shape[2]), np.int64)
             rescale = Window("depthwise", (3, 3), (1, 1), (1, 1), 1, ones, tables)
             return self._window_draft(node, node, rescale)
+        if isinstance(producer.op, Add):
+            return self._add_draft(producer, node, producer.op, tables)
         weight = self._constant(producer, producer.inputs[-1])
         if isinstance(producer.op, Conv):
             return self._dense_draft(producer, node, producer.op, weight, tables)
@@ -210,6 +215,30 @@ class _Maker:
             side = max(op.kernel)
             window = Window("gather", (side, side), op.stride, _origin(op.pads))
         return self._make(conv, last, window=window, dense=Dense(weight, tables))
+
+    def _add_draft(self, add: Node, last: Node, op: Add, tables: Tables) -> Draft:
+        """A matrix product over the channels of both sides, with one power of two in each row."""
+        c = self.types[add.name].shape[2]
+        left, right = (np.eye(c, dtype=np.int64) << shift for shift in (op.left, op.right))
+        dense = Dense(np.concatenate([left, right])[None, None], tables)
+        made = self._make(add, last, window=None, dense=dense)
+        h, w, _ = made.shape
+        return replace(made, view=made.view + self._view(add, add.inputs[1]), shape=(h, w, 2 * c))
+
+    def _spread_draft(self, node: Node) -> Draft:
+        made = replace(self._make(node, node, window=None), spread=True)
+        sources, channels = {s[0] for s in made.view}, {s[1] for s in made.view}
+        name = min(sources)
+        producer = self.by_name.get(self.by_name[name].inputs[0]) if name in self.by_name else None
+        dense = producer is not None and isinstance(producer.op, Conv | Add)
+        whole = len(channels) == self.types[name].shape[2] == len(made.view) and made.view[0][2] == 0
+        taken = {n.name for n in self.graph.users[node.inputs[0]]} != {node.name}
+        if len(sources) > 1 or not dense or not whole or taken or name in self.graph.outputs:
+            raise PlanError(
+                f"{node.name}: reads {node.inputs[0]}, expected a convolution's result that nothing else reads. "
+                "Run codesign.passes before."
+            )
+        return made
 
     def _make(
         self, first: Node, last: Node, window: Window | None, dense: Dense | None = None, offset: View = ()

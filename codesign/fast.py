@@ -14,7 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.ir import Array, Bounds, Graph, Node
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops import (
+    Add,
+    Concat,
+    Conv,
+    DeformDwConv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    Shuffle,
+    Slice,
+    Upsample,
+)
 from codesign.ops.op import taps
 
 Carried = npt.NDArray[Any]  # integers, in float32, float64 or an integer type
@@ -41,8 +53,10 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
     if carrier is None:
         return None
     match op:
-        case Upsample() | Concat() | Slice():
+        case Upsample() | Concat() | Slice() | DepthToSpace():
             return op.run
+        case Add():
+            return _add(op, carrier)
         case Shuffle():
             return _shuffle(op)
         case MaxPool():
@@ -56,6 +70,17 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
         case Requant() if len(consts) == 3:
             return _requant(op, bounds[node.inputs[0]], *consts)
     return None
+
+
+def _add(op: Add, carrier: type[Any]) -> Kernel:
+    left, right = carrier(1 << op.left), carrier(1 << op.right)
+
+    def run(a: Carried, b: Carried) -> Carried:
+        out: Carried = a.astype(carrier, copy=False) * left
+        out += b.astype(carrier, copy=False) * right
+        return out
+
+    return run
 
 
 def _shuffle(op: Shuffle) -> Kernel:

@@ -9,7 +9,7 @@ from codesign.drafts import Draft, accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
-from codesign.ops import Conv, DeformDwConv, DwConv
+from codesign.ops import Add, Conv, DeformDwConv, DwConv
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
 
@@ -45,7 +45,7 @@ class Work:
     @property
     def divisible(self) -> bool:
         """A window that stores what it makes: its words can be computed in several steps, some in each."""
-        return self.draft.dense is None and not self.packed
+        return self.draft.dense is None and not self.draft.spread and not self.packed
 
     @property
     def ring_rows(self) -> int:
@@ -83,7 +83,7 @@ def needs(
         need(constant, 1, "")
     need("ring_rows", 4, "")
     for node in graph.nodes:
-        if isinstance(node.op, Conv | DwConv | DeformDwConv):
+        if isinstance(node.op, Conv | DwConv | DeformDwConv | Add):
             need("acc_bits", accumulator_bits(graph, node.name), node.name)
     for w in work:
         where, window = w.draft.name, w.draft.window
@@ -96,6 +96,9 @@ def needs(
             need("row_words", -(-least // w.capacity(ring_rows, 1)), where)
             if window.weight is not None:
                 need("window_groups", 1 if w.divisible else len(w.order), where)
+        if w.draft.spread:  # one pixel of each phase at a time, in rows of two segments
+            need("input_words", len(w.order), where)
+            need("max_segments", 2, where)
         need("input_words", len(w.rows), where)
         need("weight_tiles", len(w.rows) * w.passes, where)
         need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)

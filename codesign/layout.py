@@ -141,6 +141,16 @@ def _word_readers(channels: Iterable[int], readers: Sequence[Readers]) -> Reader
     return frozenset().union(*(readers[c] for c in channels))
 
 
+def phase_order(view: View, order: Ints) -> tuple[Ints, tuple[tuple[int, int], ...]]:
+    """Order and segments of the four phases that are to become pixels whose channels lie in `order`.
+
+    A segment for the upper pixels and one for the lower: rows of them are rows of the larger map as they are.
+    """
+    phases = np.array([channel for _, channel, _ in view], np.int64).reshape(4, -1)
+    rows = [np.where(order >= 0, phase[order], -1) for phase in phases]
+    return np.concatenate(rows), ((0, 2 * len(order)), (2 * len(order), 2 * len(order)))
+
+
 def load_order(view: View, layouts: Mapping[str, Layout], lanes: int) -> tuple[tuple[Run, ...], Ints]:
     """The runs that bring a view on chip, and its channel in each lane of the words they load.
 

@@ -63,7 +63,7 @@ def conv(site: Site) -> Value:
             "expected 1 group or depthwise",
             "Use a dense or a depthwise convolution.",
         )
-    w = window_of(site, weight, strides=(1, 2) if depthwise else (1, 2, 4))
+    w = window_of(site, weight, strides=(1, 2, 3, 4))
     if (w.kernel not in ((1, 1), (3, 3)) or (depthwise and w.kernel != (3, 3))) and w.kernel[0]:
         expected, (kh, kw) = "3x3" if depthwise else "1x1 or 3x3", w.kernel
         site.note(f"has a {kh}x{kw} kernel, expected {expected}", "Use such a kernel, or several of them.")
@@ -143,7 +143,7 @@ def accumulate(
     site: Site, op: Op, x: Act | None, more: tuple[Act | None, ...], weight: Weight, bias: int
 ) -> Acc:
     channels, importer = weight.cout, site.importer
-    scale = _scale(site, x, weight)
+    scale = None if weight.codes is None else accumulated_scale(site, x, weight.codes, weight.cout)
     acc = unknown_sums(site.where, channels, scale)
     site.guess = acc
     given = site.input(bias)
@@ -169,21 +169,19 @@ def accumulate(
     return replace(acc, node=name, shape=(h, w, c))
 
 
-def _scale(site: Site, x: Act | None, weight: Weight) -> Floats | None:
+def accumulated_scale(site: Site, x: Act | None, weight: Codes, cout: int) -> Floats | None:
     """Real value of an accumulator's step, by channel; None where it is refused or not known."""
-    if weight.codes is None:
-        return None
-    if weight.codes.scale.size not in (1, weight.cout):
+    if weight.scale.size not in (1, cout):
         site.note("its weight's scale is neither one number nor one per output channel", INCONSISTENT)
         return None
-    scale = np.broadcast_to(weight.codes.scale.reshape(-1), (weight.cout,))
+    scale = np.broadcast_to(weight.scale.reshape(-1), (cout,))
     odd, _ = odd_and_exponent(scale)  # the scale of what is read is a power of two
-    wrong = [c for c in range(weight.cout) if odd[c] not in MANTISSAS]
+    wrong = [c for c in range(cout) if odd[c] not in MANTISSAS]
     if wrong:
         listed = ", ".join(map(str, wrong[:4])) + (", ..." if len(wrong) > 4 else "")
         site.note(
             f"its weight scale {scale[wrong[0]]:.9g} is not m * 2^-e with m in 1, 4..7 "
-            f"(output channels {listed}; {len(wrong)} of {weight.cout})",
+            f"(output channels {listed}; {len(wrong)} of {cout})",
             "Quantize weights with power-of-two scales, or with the 3-bit mantissa.",
         )
         return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codesign.onnx_conv import conv
-from codesign.onnx_deform import add, deform_conv, offset_arithmetic, square_deform_conv
+from codesign.onnx_deform import deform_conv, offset_arithmetic, square_deform_conv
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_site import Pattern, Site
+from codesign.onnx_spread import add, conv_transpose, depth_to_space
 from codesign.onnx_values import Refused, Value
 from codesign.onnx_views import concat, maxpool, reshape, resize, shape, slice_, split, transpose
 
@@ -52,7 +53,9 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "Clip"): clip,
     ("", "Concat"): concat,
     ("", "Conv"): conv,
+    ("", "ConvTranspose"): conv_transpose,
     ("", "DeformConv"): deform_conv,
+    ("", "DepthToSpace"): depth_to_space,
     ("", "DequantizeLinear"): dequantize_linear,
     ("", "Dropout"): same,
     ("", "Identity"): same,
@@ -66,12 +69,12 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "Shape"): shape,
     ("", "Slice"): slice_,
     ("", "Split"): split,
+    ("", "Sum"): add,
     ("", "Sub"): offset_arithmetic,
     ("", "Transpose"): transpose,
     # Known, and known to have no place here: each with what to do instead.
     ("", "AveragePool"): AVERAGE,
     ("", "BatchNormalization"): refuse("is a batch normalization", "Fold it into the convolution before it."),
-    ("", "ConvTranspose"): refuse("is a transposed convolution", "Upsample by nearest x2, then convolve."),
     ("", "GlobalAveragePool"): AVERAGE,
     ("", "ReduceMean"): AVERAGE,
     ("", "Gemm"): LINEAR,

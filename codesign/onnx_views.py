@@ -35,18 +35,18 @@ def maxpool(site: Site) -> Value:
     kernel = site.wholes("kernel_shape", (), 2)
     sy, sx = site.wholes("strides", (1, 1))
     pads = (0, 0, 0, 0)
-    if kernel == (3, 3):
-        pads = pads_of(site, (3, 3))
+    if kernel in ((2, 2), (3, 3)):
+        pads = pads_of(site, (kernel[0], kernel[1]))
     else:
-        site.note(f"has the kernel {list(kernel)}, expected 3x3", "Use a 3x3 max-pool.")
-    if sy != sx or sy not in (1, 2):
-        site.note(f"has strides {sy},{sx}, expected 1 or 2 on both axes", "Use such a stride.")
+        site.note(f"has the kernel {list(kernel)}, expected 2x2 or 3x3", "Use such a max-pool.")
+    if sy != sx or sy not in (1, 2, 3, 4):
+        site.note(f"has strides {sy},{sx}, expected 1, 2, 3 or 4 on both axes", "Use such a stride.")
     if site.whole("ceil_mode", 0):
         site.note("has ceil_mode 1, expected 0", "Use ceil_mode=False.")
     if (dilations := site.wholes("dilations", (1, 1))) != (1, 1):
         site.note(f"has dilations {list(dilations)}, expected 1", "Use a max-pool without dilation.")
     site.check()
-    return site.view(MaxPool((3, 3), (sy, sx), pads), site.act())
+    return site.view(MaxPool((kernel[0], kernel[1]), (sy, sx), pads), site.act())
 
 
 def resize(site: Site) -> Value:

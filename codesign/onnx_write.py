@@ -19,7 +19,19 @@ from onnx import TensorProto, helper, numpy_helper
 from codesign.errors import TypeMismatch
 from codesign.fast import exact_float
 from codesign.ir import Array, Bounds, Graph, Node
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops import (
+    Add,
+    Concat,
+    Conv,
+    DeformDwConv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    Shuffle,
+    Slice,
+    Upsample,
+)
 from codesign.ops.op import product_bounds
 
 OPSET, IR_VERSION = 20, 10
@@ -87,6 +99,12 @@ class _Writer:
                 scales = self._const("upsample.scales", np.array([1, 1, op.factor, op.factor], np.float32))
                 how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
                 self._add("Resize", [x, "", scales], name, mode="nearest", **how)
+            case Add():
+                a, b = (self._shifted(node, i, n) for i, n in enumerate((op.left, op.right)))
+                self._add("Add", [a, b], name)
+            case DepthToSpace():
+                self._add("DepthToSpace", [x], name, blocksize=2, mode="DCR")
+                self.double |= {name} if x in self.double else set()
             case Concat():
                 self._add("Concat", list(node.inputs), name, axis=1)
             case Slice():
@@ -99,6 +117,13 @@ class _Writer:
                 self._add("Reshape", [swapped, self._ints(0, c, h, w)], name)
             case _:
                 raise TypeMismatch(f"{name}: {type(op).__name__} has no form in standard ONNX")
+
+    def _shifted(self, node: Node, i: int, shift: int) -> str:
+        """Input i of a node times 2^shift, which changes a float's exponent alone."""
+        if not shift:
+            return node.inputs[i]
+        factor = self._const(f"shift.{shift}", np.array(1 << shift, np.float32))
+        return self._add("Mul", [node.inputs[i], factor], f"{node.name}.shifted{i}")
 
     def _ints(self, *values: int) -> str:
         return self._const(f"ints.{'_'.join(map(str, values))}", np.array(values, np.int64))

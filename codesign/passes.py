@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from codesign.ir import Graph, Node
-from codesign.ops import Concat, Shuffle, Slice
+import numpy as np
+
+from codesign.ir import Array, Graph, IntType, Node
+from codesign.ops import Add, Concat, Conv, DepthToSpace, Requant, Shuffle, Slice
+from codesign.ops.depth_to_space import PHASES
 
 Pass = Callable[[Graph], Graph]
 
@@ -15,6 +18,80 @@ def run(graph: Graph) -> Graph:
     for step in PIPELINE:
         graph = step(graph)
     return graph
+
+
+def requantize_early(graph: Graph) -> Graph:
+    """Requantize before accumulators change places: then only codes have to move."""
+    while True:
+        by_name = {node.name: node for node in graph.nodes}
+        late = next((n for n in graph.nodes if _moved(graph, by_name, n)), None)
+        if late is None:
+            return graph
+        graph = _before(graph, by_name[late.inputs[0]], late)
+
+
+def _moved(graph: Graph, by_name: Mapping[str, Node], node: Node) -> bool:
+    view = by_name.get(node.inputs[0])
+    moves = view is not None and isinstance(view.op, DepthToSpace | Shuffle)
+    alone = moves and view is not None and len(graph.users[view.name]) == 1
+    return isinstance(node.op, Requant) and alone and node.inputs[0] not in graph.outputs
+
+
+def _before(graph: Graph, view: Node, requant: Node) -> Graph:
+    """The Requant in front of what moves the accumulators, its constants in the order that they have there."""
+    consts, const_types = dict(graph.consts), dict(graph.const_types)
+    inner = f"{requant.name}.{'phases' if isinstance(view.op, DepthToSpace) else 'unshuffled'}"
+    tables = tuple(f"{inner}.{name}" for name in ("bias", "mult", "shift"))
+    for name, table in zip(requant.inputs[1:], tables, strict=True):
+        values = consts[name]
+        if isinstance(view.op, Shuffle):
+            there = np.empty_like(values)
+            there[view.op.order(len(values))] = values
+        else:
+            there = np.tile(values, PHASES)
+        consts[table], const_types[table] = there, const_types[name]
+    changed = {
+        view.name: (Node(inner, requant.op, (view.inputs[0], *tables)),),
+        requant.name: (Node(requant.name, view.op, (inner,)),),
+    }
+    nodes = tuple(new for node in graph.nodes for new in changed.get(node.name, (node,)))
+    return replace(graph, nodes=nodes, consts=consts, const_types=const_types)
+
+
+def own_phases(graph: Graph) -> Graph:
+    """Give each DepthToSpace a convolution of its own to read, which can lay its channels out as it needs them."""
+    consts, const_types, types = dict(graph.consts), dict(graph.const_types), graph.types()
+    by_name = {node.name: node for node in graph.nodes}
+    nodes: list[Node] = []
+
+    def const(name: str, values: Array, elem: IntType) -> str:
+        consts[name], const_types[name] = values, elem
+        return name
+
+    for node in graph.nodes:
+        if isinstance(node.op, DepthToSpace) and not _is_own(graph, by_name, node.inputs[0]):
+            c, elem, copy = types[node.inputs[0]].shape[2], types[node.inputs[0]].elem, f"{node.name}.copy"
+            weight = const(f"{copy}.weight", np.eye(c, dtype=np.int64)[None, None], IntType(4))
+            nodes.append(Node(copy, Conv(), (node.inputs[0], weight)))
+            tables = (
+                const(f"{copy}.bias", np.zeros(c, np.int64), IntType(32)),
+                const(f"{copy}.mult", np.ones(c, np.int64), IntType(8, False)),
+                const(f"{copy}.shift", np.zeros(c, np.int64), IntType(8)),
+            )
+            nodes.append(Node(f"{copy}.q", Requant(elem, elem.min, elem.max), (copy, *tables)))
+            node = replace(node, inputs=(f"{copy}.q",))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), consts=consts, const_types=const_types)
+
+
+def _is_own(graph: Graph, by_name: Mapping[str, Node], name: str) -> bool:
+    """Whether a value is a dense operator's result that one node alone reads."""
+    node = by_name.get(name)
+    if node is None or not isinstance(node.op, Requant) or name in graph.outputs:
+        return False
+    producer = by_name.get(node.inputs[0])
+    dense = producer is not None and isinstance(producer.op, Conv | Add)
+    return dense and len(graph.users[name]) == 1
 
 
 def forward_views(graph: Graph) -> Graph:
@@ -84,4 +161,10 @@ def drop_dead(graph: Graph) -> Graph:
     )
 
 
-PIPELINE: tuple[Pass, ...] = (forward_views, share_equal_nodes, drop_dead)
+PIPELINE: tuple[Pass, ...] = (
+    requantize_early,
+    forward_views,
+    share_equal_nodes,
+    own_phases,
+    drop_dead,
+)

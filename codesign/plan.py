@@ -29,6 +29,7 @@ from codesign.layout import (
     allocate,
     free_order,
     load_order,
+    phase_order,
     runs_of_words,
     views,
 )
@@ -131,12 +132,20 @@ def _layouts(
         order, segments = free_order(read[name], lanes)
         layouts[name] = Layout((h, w, c), type_.elem.signed, order, segments, 1 << packing if fits else 1)
     work: list[Work] = []
+    stored: Ints
+    spread = {d.view[0][0]: d for d in made if d.spread}
     for draft in made:
         runs, order = load_order(draft.view, layouts, lanes)
         packed = any(layouts[run.tensor].pack > 1 for run in runs)
         rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
         work.append(Work(draft, runs, order, packed, rows, halves))
-        if draft.dense is None:
+        if draft.spread:
+            stored, _ = free_order(read[draft.name], lanes)
+            segments = ((0, len(stored)),)
+        elif draft.name in spread:
+            pixels = spread[draft.name]
+            stored, segments = phase_order(pixels.view, free_order(read[pixels.name], lanes)[0])
+        elif draft.dense is None:
             stored, segments = order, runs_of_words(order, read[draft.name])
         else:
             stored, segments = free_order(read[draft.name], lanes)
@@ -160,7 +169,9 @@ def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
 def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
     """Ranges of output words, each with rows and weights that fit on chip."""
     words = len(layouts[w.draft.name].order)
-    if w.draft.dense is not None:
+    if w.draft.spread:  # ranges of the columns, of which a row may be too long
+        words, most = w.draft.shape[1], (config.row_words + config.input_words) // len(w.order)
+    elif w.draft.dense is not None:
         most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
     elif w.draft.window is not None and w.divisible:
         most = w.most_words(config.ring_rows, config.row_words)
@@ -226,8 +237,30 @@ def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
     return tuple(found)
 
 
+def _spread_step(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> Step:
+    """Columns [a, b) of the phases to their pixels: the row of the upper ones, then that of the lower.
+
+    Both are runs in memory, so a row of the phases counts as a pixel of many words.
+    """
+    (height, width, _), name = w.draft.shape, w.draft.name
+    upper, lower = layouts[w.draft.view[0][0]].buffers
+    words = 2 * len(layouts[name].order)  # of two neighbours in a row
+    count, (address,) = (b - a) * words, (buffer.address for buffer in layouts[name].buffers)
+    signed = layouts[name].signed
+    load = [Segment(p.address + a * words, count, width * words, 0, signed) for p in (upper, lower)]
+    store = [Segment(address + (i * width + a) * words, count, 2 * width * words) for i in (0, 1)]
+    if b - a == width:
+        store = [Segment(address, 2 * count, 2 * count)]
+    return Step(
+        nodes=w.draft.nodes, load=tuple(load), store=tuple(store), height=height, width=1, groups=2 * count,
+        out_height=height, out_width=1,
+    )  # fmt: skip
+
+
 def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int) -> Step:
     draft, lanes = w.draft, config.lanes
+    if draft.spread:
+        return _spread_step(w, a, b, layouts)
     window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
     order = w.order if draft.dense is not None else w.order[a:b]
     step = Step(

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 
 from codesign.ir import Graph, IntType, Node, TensorType
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops import (
+    Add,
+    Concat,
+    Conv,
+    DeformDwConv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    Shuffle,
+    Slice,
+    Upsample,
+)
 from codesign.ops.op import Op
 
 U8, I8, I4 = IntType(8, False), IntType(8), IntType(4)
@@ -170,6 +182,27 @@ def random_codenet_graph(
         y = b.dwconv(f"head.{name}.dw", y)
         b.conv(f"head.{name}.out", y, cout, bits=I8, result=name, out=I8)
     return b.graph(("hm", "wh", "reg"), {"hm": 2.0**-4, "wh": 2.0**-6, "reg": 2.0**-7})
+
+
+def random_residual_graph(seed: int = 0, size: int = 32, width: int = 10, bits: IntType = I4) -> Graph:
+    """A network of another kind, with random weights: inverted residual blocks, then a transposed convolution
+    whose result is added to a map of the same size (a feature pyramid), and one head.
+    """
+    b = Builder(seed)
+    x = b.conv("stem", b.input("image", (size, size, 3)), width, kernel=3, stride=2, bits=I8)
+    early = x
+    for i, stride in enumerate((2, 1, 1)):
+        y = b.dwconv(f"block{i}.dw", b.conv(f"block{i}.expand", x, 3 * width, bits=bits), stride)
+        y = b.conv(f"block{i}.project", y, width, bits=bits, out=I8)
+        if stride == 1:
+            b.add(f"block{i}.sum", Add(i % 2, 1 - i % 2), x, y)
+            y = b.requant(f"block{i}.sum", out=I8)
+        x = y
+    b.add("up.phases", Conv(), x, b.weight("up", (1, 1, width, 4 * width), bits))
+    b.add("up", DepthToSpace(), "up.phases")
+    b.add("pyramid", Add(), b.requant("up"), early)
+    b.conv("head", b.requant("pyramid"), 2, kernel=3, bits=I8, result="hm", out=I8)
+    return b.graph(("hm",), {"hm": 2.0**-4})
 
 
 def random_feeds(graph: Graph, seed: int = 1, batch: int = 1) -> dict[str, np.ndarray]:

@@ -18,7 +18,19 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops import (
+    Add,
+    Concat,
+    Conv,
+    DeformDwConv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    Shuffle,
+    Slice,
+    Upsample,
+)
 
 QONNX, OWN = "qonnx.custom_op.general", "codesign"
 TEMPLATE = [float(k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (i, j)]
@@ -164,6 +176,22 @@ class _Writer:
             y = self.add("Relu", [y], f"{node.name}.relu")
         self.quantizer(y, requant.name, params.out, out, params.lo, params.hi)
 
+    def sum(self, node: Node, requant: Node) -> None:
+        """Two maps whose scales have the ratio that the shifts say, a sum of real values, and its quantizer."""
+        op = node.op
+        assert isinstance(op, Add)
+        bias, mult, shift = (self.graph.consts[s] for s in requant.inputs[1:])
+        assert not bias.any() and (mult == 1).all() and (shift == shift[0]).all()
+        steps = [self.scale[s] / 2**k for s, k in zip(node.inputs, (op.left, op.right), strict=True)]
+        assert steps[0] == steps[1]
+        out = self.scale[requant.name] = steps[0] * 2.0 ** int(shift[0])
+        y = self.add("Add", [self.raw_of(s) for s in node.inputs], node.name)
+        params = requant.op
+        assert isinstance(params, Requant)
+        if not params.out.signed:
+            y = self.add("Relu", [y], f"{node.name}.relu")
+        self.quantizer(y, requant.name, params.out, out, params.lo, params.hi)
+
     def raw_of(self, value: str) -> str:
         return self.raw[value] if value not in self.graph.outputs and value in self.raw else value
 
@@ -178,6 +206,8 @@ class _Writer:
                 scales = self.const("upsample", [1, 1, 2, 2])
                 attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
                 self.add("Resize", [*inputs, "", scales], name, mode="nearest", **attrs)
+            case DepthToSpace():
+                self.add("DepthToSpace", inputs, name, blocksize=2, mode="DCR")
             case Concat():
                 self.add("Concat", inputs, name, axis=1)
             case Slice():
@@ -197,10 +227,11 @@ class _Writer:
             self.raw[name] = f"{name}.q"
         accumulators = {}
         for node in graph.nodes:
-            if isinstance(node.op, (Conv, DwConv, DeformDwConv)):
+            if isinstance(node.op, (Conv, DwConv, DeformDwConv, Add)):
                 accumulators[node.name] = node
             elif isinstance(node.op, Requant):
-                self.convolution(accumulators[node.inputs[0]], node)
+                source = accumulators[node.inputs[0]]
+                (self.sum if isinstance(source.op, Add) else self.convolution)(source, node)
             else:
                 self.view(node)
         infos = [

@@ -143,7 +143,6 @@ REFUSALS = {
     "average pooling": operator("pool", "AveragePool", kernel_shape=[3, 3]),
     "global average": operator("pool", "GlobalAveragePool"),
     "batch norm": operator("pool", "BatchNormalization"),
-    "transposed": operator("up", "ConvTranspose"),
     "matmul": operator("pool", "MatMul"),
     "leaky": operator("stem.relu", "LeakyRelu"),
     "softmax": operator("pool", "Softmax"),
@@ -197,8 +196,8 @@ REFUSALS = {
         attrs("pw", kernel_shape=[5, 5], pads=[2, 2, 2, 2]),
     ),
     "kernel_shape": attrs("pw", kernel_shape=[3, 3]),
-    "strides": attrs("stem", strides=[3, 3]),
-    "depthwise stride": attrs("dw", strides=[4, 4]),
+    "strides": attrs("stem", strides=[5, 5]),
+    "depthwise stride": attrs("dw", strides=[5, 5]),
     "uneven strides": attrs("stem", strides=[1, 2]),
     "pads": attrs("stem", pads=[2, 1, 1, 1]),
     "auto_pad": attrs("stem", auto_pad="SAME_UPPER"),
@@ -208,8 +207,8 @@ REFUSALS = {
     "deform pads": attrs("deform", pads=[0, 0, 0, 0]),
     "deform groups": attrs("deform", group=1),
     # views
-    "pool kernel": attrs("pool", kernel_shape=[2, 2], pads=[0, 0, 0, 0]),
-    "pool stride": attrs("pool", strides=[3, 3]),
+    "pool kernel": attrs("pool", kernel_shape=[4, 4], pads=[0, 0, 0, 0]),
+    "pool stride": attrs("pool", strides=[5, 5]),
     "pool ceil": attrs("pool", ceil_mode=1),
     "pool dilation": attrs("pool", dilations=[2, 2]),
     "bilinear": attrs("up", mode="linear"),
@@ -281,14 +280,14 @@ def test_each_refusal_says_where_why_and_what_to_do(flavour, golden):
 def test_every_problem_is_reported_at_once_and_what_depends_on_it_is_silent():
     edits = both(
         operator("pool", "AveragePool", kernel_shape=[3, 3]),
-        attrs("stem", dilations=[2, 2], strides=[3, 3], group=3),
+        attrs("stem", dilations=[2, 2], strides=[5, 5], group=3),
         value("deform.weight.zero", 1),
     )
     message = """network: 6 parts cannot be compiled.
   Conv 'stem': has 3 groups with 3 input and 8 output channels, expected 1 group or depthwise. Use a dense or a \
 depthwise convolution.
   Conv 'stem': has dilations [2, 2], expected 1. Use a square deformable convolution, or no dilation.
-  Conv 'stem': has strides 3,3, expected 1, 2 or 4 on both axes. Use such a stride.
+  Conv 'stem': has strides 5,5, expected 1, 2, 3 or 4 on both axes. Use such a stride.
   AveragePool 'pool': averages, and a division by the area is not exact here. Use a strided convolution or max-pool.
   AveragePool 'extra': averages, and a division by the area is not exact here. Use a strided convolution or max-pool.
   Quant 'deform.weight.q': has zero point 1, expected 0. Quantize symmetrically, with zero point 0."""
@@ -323,7 +322,7 @@ def test_nodes_behind_a_refused_one_are_judged_too():
             model.graph.node.insert(at, n)
         rewire("dw", 0, "soft")(model)
         attrs("dw", dilations=[2, 2])(model)
-        attrs("head", strides=[3, 3])(model)
+        attrs("head", strides=[5, 5])(model)
 
     found = problems(edited(MODELS["qonnx"], edit))
     assert [text.partition(":")[0] for text in found] == [

@@ -88,4 +88,10 @@ def test_equal_nodes_are_computed_once():
 def test_networks_are_left_as_they_are(seed):
     graph = random_codenet_graph(seed)
     assert str(passes.run(graph)) == str(graph)
-    assert [p.__name__ for p in passes.PIPELINE] == ["forward_views", "share_equal_nodes", "drop_dead"]
+    assert [p.__name__ for p in passes.PIPELINE] == [
+        "requantize_early",
+        "forward_views",
+        "share_equal_nodes",
+        "own_phases",
+        "drop_dead",
+    ]

@@ -1,8 +1,10 @@
 """Every operator the compiler knows. To add one: a module here, a line below, and its tests."""
 
+from codesign.ops.add import Add
 from codesign.ops.concat import Concat
 from codesign.ops.conv import Conv
 from codesign.ops.deform_dwconv import DeformDwConv
+from codesign.ops.depth_to_space import DepthToSpace
 from codesign.ops.dwconv import DwConv
 from codesign.ops.maxpool import MaxPool
 from codesign.ops.requant import Requant
@@ -10,13 +12,15 @@ from codesign.ops.shuffle import Shuffle
 from codesign.ops.slice import Slice
 from codesign.ops.upsample import Upsample
 
-OPS = (Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample)
+OPS = (Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample)
 
 __all__ = [
     "OPS",
+    "Add",
     "Concat",
     "Conv",
     "DeformDwConv",
+    "DepthToSpace",
     "DwConv",
     "MaxPool",
     "Requant",

@@ -9,9 +9,10 @@ import pytest
 from codesign import fast, ops
 from codesign.ir import evaluate
 from codesign.onnx_io import export_integer
-from tests.models import random_codenet_graph, random_feeds
+from tests.models import random_codenet_graph, random_feeds, random_residual_graph
 
 GRAPH = random_codenet_graph(stem="maxpool")
+GRAPHS = (GRAPH, random_residual_graph())
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 
 
@@ -22,12 +23,13 @@ def test_operator_is_whole(op):
     stem = Path(__file__).parent / f"test_{Path(op.__module__.replace('.', '/')).name}.py"
     assert stem.exists() or op.__name__ in VIEWS
     assert ops.__all__.count(op.__name__) == 1
-    assert any(isinstance(node.op, op) for node in GRAPH.nodes)
+    assert any(isinstance(node.op, op) for graph in GRAPHS for node in graph.nodes)
 
 
-def test_every_operator_has_a_fast_kernel_and_a_form_in_onnx():
-    assert set(fast.kernels(GRAPH)) == {node.name for node in GRAPH.nodes}
-    export_integer(GRAPH)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_operator_has_a_fast_kernel_and_a_form_in_onnx(graph):
+    assert set(fast.kernels(graph)) == {node.name for node in graph.nodes}
+    export_integer(graph)
 
 
 def test_operators_are_values():
