@@ -59,7 +59,7 @@ def _layer(graph: Graph, node: Node, requant: Node | None) -> Layer:
     result = types[requant.name if requant is not None else node.name]
     return Layer(
         name=node.name,
-        op=_title(node, types[weights[0]].shape if weights else ()),
+        op=title(graph, node),
         inputs=tuple(str(types[s].elem) for s in features),
         weight=", ".join(str(types[s].elem) for s in weights),
         accumulator=sums,
@@ -70,7 +70,9 @@ def _layer(graph: Graph, node: Node, requant: Node | None) -> Layer:
     )
 
 
-def _title(node: Node, weight: tuple[int, ...]) -> str:
+def title(graph: Graph, node: Node) -> str:
+    """An operator in a few words: `Conv 3x3/4`."""
+    weight = next((graph.consts[s].shape for s in node.inputs if s in graph.consts), ())
     op, parts = node.op, [type(node.op).__name__]
     kernel, stride = getattr(op, "kernel", None) or weight[:2], getattr(op, "stride", (1, 1))
     if kernel:

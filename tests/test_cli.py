@@ -32,6 +32,7 @@ VERBS = (
     "bench",
     "csim",
     "verify",
+    "compare",
     "detect",
     "eval",
     "demo",

@@ -38,6 +38,7 @@ ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
     "codesign/roofline.py": COMPILER | {"matplotlib"},
+    "codesign/compare_pictures.py": COMPILER | {"matplotlib"},
     "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},

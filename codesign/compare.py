@@ -1,0 +1,285 @@
+"""Where two models, or two rungs of one model, differ: layer by layer, each loss held against the layer that makes it.
+
+B is compared with A, the reference. Of each layer that both have:
+
+    SQNR        10 log10(sum a^2 / sum (a - b)^2), over all pictures: what the layers so far have lost together
+    alone       the same for this layer alone: A's layer, computed on B's inputs, against B's result; where A is a float
+                file B's layer on A's inputs, against A's result; between two float files SQNR less that of the inputs
+    clipped     values that the Requant cut off below and above, before they became the lowest and the highest code.
+                Below 0 that is what a ReLU is for
+    used        share of the codes between the smallest and the largest that occurred
+
+Layers are ranked by their noise alone, so what a bad layer does to those behind it is not held against them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.compare_match import Matching, match
+from codesign.errors import CodesignError, ModelError
+from codesign.trace import Clipped, Grid, Layer, Real, Tracer, Values
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+FREE_BINS = 256  # of a histogram without codes
+
+
+@dataclass
+class Range:
+    """Codes of one side's map that occurred, and how many values its Requant cut off."""
+
+    grid: Grid
+    low: int = 1 << 60
+    high: int = -(1 << 60)
+    clipped: Clipped | None = None  # None where no Requant makes the map, or its inputs are not seen
+
+    @property
+    def used(self) -> float:
+        return (self.high - self.low + 1) / (self.grid.elem.max - self.grid.elem.min + 1)
+
+    def add(self, real: Real, clipped: Clipped | None) -> None:
+        codes = self.grid.codes(real)
+        self.low, self.high = min(self.low, int(codes.min())), max(self.high, int(codes.max()))
+        if clipped is not None:
+            before = self.clipped or Clipped(0, 0)
+            self.clipped = Clipped(before.below + clipped.below, before.above + clipped.above)
+
+
+@dataclass
+class Figures:
+    """A pair of layers, over all pictures so far."""
+
+    a: Layer
+    b: Layer
+    index: int  # in B's order
+    range_a: Range | None
+    range_b: Range | None
+    values: int = 0
+    different: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    alone_signal: float = 0.0
+    alone_noise: float = 0.0
+    alone_known: bool = True
+    seen: bool = True  # on both sides: a simulation does not hold what is only addresses
+    worst: float = 0.0  # largest absolute difference, in real values
+    by_channel: Floats = field(default_factory=lambda: np.zeros(0))  # noise, alone where that is known
+    edges: Floats = field(default_factory=lambda: np.zeros(0))  # of the histograms' bins, in real values
+    counts_a: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts_b: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    inputs_noise: float = 0.0  # largest noise-to-signal ratio among the matched inputs
+
+    @property
+    def lsb(self) -> float | None:
+        """Real value of one code, B's where both have codes."""
+        found = self.range_b or self.range_a
+        return None if found is None else found.grid.scale
+
+    @property
+    def sqnr(self) -> float:
+        return decibels(self.signal, self.noise)
+
+    @property
+    def alone(self) -> float:
+        return -10 * math.log10(self.born) if self.born > 0 else math.inf
+
+    @property
+    def born(self) -> float:
+        """Noise of this layer alone, as a share of its signal."""
+        if self.alone_known:
+            return _ratio(self.alone_signal, self.alone_noise)
+        return max(_ratio(self.signal, self.noise) - self.inputs_noise, 0.0)
+
+    @property
+    def worst_channel(self) -> tuple[int, float] | None:
+        """The channel with the most noise, and its share of the layer's noise."""
+        total = float(self.by_channel.sum())
+        if not total:
+            return None
+        channel = int(self.by_channel.argmax())
+        return channel, float(self.by_channel[channel]) / total
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`layers` that both sides hold, in B's order; `ranked` with the layer where most is lost first."""
+
+    a: Tracer
+    b: Tracer
+    matching: Matching
+    layers: tuple[Figures, ...]
+    unseen: tuple[str, ...]  # layers of B that one side does not hold
+    pictures: int
+
+    @property
+    def ranked(self) -> list[Figures]:
+        def clipped(f: Figures) -> int:
+            return 0 if f.range_b is None or f.range_b.clipped is None else f.range_b.clipped.above
+
+        return sorted(self.layers, key=lambda f: (-f.born, -_ratio(f.signal, f.noise), -clipped(f), f.index))
+
+    @property
+    def different(self) -> int:
+        return sum(f.different for f in self.layers)
+
+    @property
+    def values(self) -> int:
+        return sum(f.values for f in self.layers)
+
+    @property
+    def must_agree(self) -> bool:
+        """Whether both sides are rungs of one model file: then every value must be equal."""
+        return self.a.digest == self.b.digest
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise); infinite where there is no noise."""
+    ratio = _ratio(signal, noise)
+    return -10 * math.log10(ratio) if ratio else math.inf
+
+
+def _ratio(signal: float, noise: float) -> float:
+    return noise / max(signal, 1e-300) if noise else 0.0
+
+
+def compare(a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]]) -> Comparison:
+    """Runs both sides on the same real inputs (1, H, W, C), named as A names them, and adds up what differs.
+
+    Raises CodesignError where the inputs do not match, or there is nothing to run on.
+    """
+    names = _inputs(a, b)
+    matching = match(a, b)
+    layers = tuple(Figures(x, y, k, _range(a, x), _range(b, y)) for k, (x, y) in enumerate(matching.pairs))
+    count = 0
+    for feed in feeds:
+        _add(a, b, matching, layers, dict(feed), {names[name]: real for name, real in feed.items()})
+        count += 1
+    if not count:
+        raise CodesignError(f"{a.title} and {b.title}: no picture to compare on. Give one with --images.")
+    ratios = {f.b.value: _ratio(f.signal, f.noise) for f in layers}
+    for f in layers:
+        f.inputs_noise = max((ratios.get(name, 0.0) for name in f.b.inputs), default=0.0)
+    seen = tuple(replace(f, index=i) for i, f in enumerate(f for f in layers if f.seen))
+    return Comparison(a, b, matching, seen, tuple(f.b.name for f in layers if not f.seen), count)
+
+
+def _inputs(a: Tracer, b: Tracer) -> dict[str, str]:
+    """B's name of each of A's inputs: the same, or the only one."""
+    names = (
+        {x: x for x in a.inputs}
+        if a.inputs.keys() == b.inputs.keys()
+        else dict(zip(a.inputs, b.inputs, strict=False))
+    )
+    if len(a.inputs) != len(b.inputs) or any(a.inputs[x] != b.inputs[y] for x, y in names.items()):
+        shown = [", ".join(f"{n} {list(s)}" for n, s in side.inputs.items()) for side in (a, b)]
+        raise ModelError(
+            f"{a.title} and {b.title}: their inputs are {shown[0]} and {shown[1]} (height, width, channels), "
+            "expected the same. Compare models of one network."
+        )
+    return names
+
+
+def _range(side: Tracer, layer: Layer) -> Range | None:
+    return Range(side.grids[layer.value]) if layer.value in side.grids else None
+
+
+def _add(
+    a: Tracer, b: Tracer, matching: Matching, layers: Sequence[Figures], feed_a: Values, feed_b: Values
+) -> None:
+    values_a, values_b = feed_a | a.run(feed_a), feed_b | b.run(feed_b)
+    for f in layers:
+        f.seen = f.seen and f.a.value in values_a and f.b.value in values_b
+    for side, values in ((a, values_a), (b, values_b)):
+        _complete(side, values)
+    inputs = dict(zip(feed_a, feed_b, strict=True))
+    # What each side made, under the other's names; what only moves codes is moved here too.
+    as_a = {inputs_a: values_b[name] for inputs_a, name in inputs.items()}
+    as_b = {name: values_a[inputs_a] for inputs_a, name in inputs.items()}
+    as_a |= {x.value: values_b[y.value] for x, y in matching.pairs}
+    as_b |= {y.value: values_a[x.value] for x, y in matching.pairs}
+    for side, values in ((a, as_a), (b, as_b)):
+        _complete(side, values, views_only=True)
+    for f in layers:
+        if f.a.value not in values_a or f.b.value not in values_b:
+            continue
+        real_a, real_b = values_a[f.a.value], values_b[f.b.value]
+        if real_a.shape != real_b.shape:
+            raise CodesignError(f"{f.b.name}: is {real_b.shape}, expected {real_a.shape} as in {a.title}.")
+        difference = real_a.astype(np.float64) - real_b
+        f.values += difference.size
+        f.different += int(np.count_nonzero(difference))
+        f.signal += _power(real_a)
+        f.noise += float(np.sum(difference**2))
+        f.worst = max(f.worst, float(np.abs(difference).max()))
+        _histograms(f, real_a, real_b)
+        for found, side, layer, values in ((f.range_a, a, f.a, values_a), (f.range_b, b, f.b, values_b)):
+            if found is not None:
+                found.add(values[layer.value], _own(side, layer, values)[1])
+        alone = _alone(a, b, f, values_a, values_b, as_a, as_b)
+        if alone is None:
+            f.alone_known = False
+            alone = real_a, real_b
+        error = (alone[0].astype(np.float64) - alone[1]) ** 2
+        f.alone_signal += _power(alone[0])
+        f.alone_noise += float(np.sum(error))
+        noise = error.sum(axis=(0, 1, 2))
+        f.by_channel = noise if not f.by_channel.size else f.by_channel + noise
+
+
+def _power(real: Real) -> float:
+    return float(np.sum(np.square(real, dtype=np.float64)))
+
+
+def _complete(side: Tracer, values: Values, views_only: bool = False) -> None:
+    """Maps that are not there (in hardware, those that are addresses only) from those that are."""
+    for layer in side.layers:
+        if layer.value not in values and not (views_only and layer.computes):
+            made = _own(side, layer, values)[0]
+            if made is not None:
+                values[layer.value] = made
+
+
+def _own(side: Tracer, layer: Layer, values: Values) -> tuple[Real | None, Clipped | None]:
+    """One layer on a side's own inputs, where they are known."""
+    if not layer.body or any(name not in values for name in layer.inputs):
+        return None, None
+    return side.apply(layer, {name: values[name] for name in layer.inputs})
+
+
+def _alone(
+    a: Tracer, b: Tracer, f: Figures, values_a: Values, values_b: Values, as_a: Values, as_b: Values
+) -> tuple[Real, Real] | None:
+    """The layer as A computes it and as B does, on the same inputs; None where neither can be asked."""
+    if f.a.body:
+        by_a = _own(a, f.a, as_a)[0]
+        return None if by_a is None else (by_a, values_b[f.b.value])
+    if not f.b.body:
+        return None
+    if not f.b.computes:  # moves codes; what they were rounded by is held against the layer that made them
+        return values_a[f.a.value], values_a[f.a.value]
+    by_b = _own(b, f.b, as_b)[0]
+    return None if by_b is None else (values_a[f.a.value], by_b)
+
+
+def _histograms(f: Figures, real_a: Real, real_b: Real) -> None:
+    """Counts of both sides in bins of one code, with a quarter of the range more on either side for what is cut off."""
+    if not f.edges.size:
+        found = f.range_b or f.range_a
+        if found is not None:
+            grid = found.grid
+            more = (grid.elem.max - grid.elem.min + 1) // 4
+            codes = np.arange(grid.elem.min - more, grid.elem.max + more + 2, dtype=np.float64)
+            f.edges = (codes - 0.5) * grid.scale
+        else:
+            most = max(float(np.abs(real_a).max()), float(np.abs(real_b).max()), 1e-30)
+            f.edges = np.linspace(-most, most, FREE_BINS + 1).astype(np.float64)
+        f.counts_a = f.counts_b = np.zeros(f.edges.size - 1, np.int64)
+    low, high = float(f.edges[0]), float(np.nextafter(f.edges[-1], -np.inf))
+    f.counts_a = f.counts_a + np.histogram(real_a.clip(low, high), f.edges)[0]
+    f.counts_b = f.counts_b + np.histogram(real_b.clip(low, high), f.edges)[0]
