@@ -69,7 +69,10 @@ def estimate(
         write_beside(picture, drawn(cost, facts))
     if as_json:
         used = {what: {"needs": need, "has": have} for what, need, have in budget(parts, facts)}
-        units = {u.name: {"DSP": u.dsps, "BRAM18": u.bram18, "LUT": u.luts} for u in parts.units}
+        units = {
+            u.name: {"DSP": u.dsps, "BRAM18": u.bram18, "URAM": u.uram, "LUT": u.luts, "FF": u.ffs}
+            for u in parts.units
+        }
         size = {
             "kind": KIND,
             "budget": used,
@@ -102,13 +105,15 @@ def estimate(
         )
         if counted is not None:
             _beside(cost, counted)
-        units_of = [
-            (u.name, str(u.dsps or ""), f"{u.bram18 / 2:g}" if u.bram18 else "", str(u.luts or ""))
-            for u in parts.units
-        ]
-        dsps, blocks, _, luts = (f"{need} of {have}" for _, need, have in budget(parts, facts))
-        units_of.append(("[bold]all[/]", dsps, blocks, luts))
-        table(f"Size, {KIND}", ("unit", "DSP", "BRAM36", "LUT"), units_of)
+        columns = ("DSP", "BRAM36", "URAM", "LUT", "FF")
+        counts = [(u.name, (u.dsps, u.bram18 / 2, u.uram, u.luts, u.ffs)) for u in parts.units]
+        dsps, luts = parts.on(facts)
+        if parts.products:
+            rest = (dsps - parts.dsps, 0, 0, luts - parts.luts, 0)
+            counts.append(("products between loops, in DSPs while there are any", rest))
+        shown = [(name, *(f"{n:.7g}" if n else "" for n in found)) for name, found in counts]
+        shown.append(("[bold]all[/]", *(f"{need} of {have}" for _, need, have in budget(parts, facts))))
+        table(f"Size, {KIND}", ("unit", *columns), shown)
         note(f"Assumed: {ASSUMPTIONS}. Not counted: {NOT_COUNTED}.")
         if picture is not None:
             out.print(f"Roofline: {escape(str(picture))}")

@@ -114,13 +114,13 @@ def cycles(
 
 
 def size(
-    estimated: Mapping[str, parts.Counted],
+    estimated: Mapping[str, Cells],
     synthesized: Mapping[str, Cells] | None,
     routed: Mapping[str, Cells] | None,
 ) -> dict[str, dict[str, Figures]]:
     """Cells by unit; `engine` is all of them together, OUTSIDE what the bitstream holds beside it."""
-    known: dict[str, Mapping[str, parts.Counted | Cells]] = {
-        "estimated": {**estimated, "engine": sum(estimated.values(), parts.Counted())},
+    known: dict[str, Mapping[str, Cells]] = {
+        "estimated": {**estimated, "engine": sum(estimated.values(), Cells())},
         "synthesized": {} if synthesized is None else {**synthesized, "engine": parts.whole(synthesized)},
         "post-route": {} if routed is None else {**routed, "engine": parts.whole(routed)},
     }
@@ -134,7 +134,7 @@ def size(
     }
 
 
-def _cells(found: parts.Counted | Cells | None, kind: str) -> float | None:
-    """One kind of cells; estimates count no FF."""
+def _cells(found: Cells | None, kind: str) -> float | None:
+    """One kind of cells."""
     value = getattr(found, kind.lower(), None)
     return None if value is None else float(value)

@@ -1,11 +1,20 @@
-"""DSP, block RAM and LUTs of an engine, counted from its structure. All of it *estimated*.
+"""DSP, block RAM, UltraRAM, LUTs and registers of an engine, counted from its structure. All of it *estimated*.
 
-DSP: one for two weights of the array and one pixel; nothing else is given one (CODESIGN_IN_LUTS). LUT: a multiplier
-of a x b bits takes a*b, an upper bound (one LUT and its carry for each bit of each partial product); a choice among n
-takes n/4 for each bit (a LUT and its wide multiplexers choose among four, UG474); shallow memories four for three bits
-of 64 words (RAM64M, UG474). Block RAM: every memory of more than LUTRAM_DEPTH words in blocks of 18 Kbit at their
-widest form that fits; all have one port to read and one to write. Not counted: FF, LUTs of adders, addresses and
-control, FIFOs of a few words, and the block design around it.
+What a part of it takes is codesign/fabric.py's; how many parts there are and how wide, hls_templates/*.hpp's:
+
+    DSP         one for two weights of the array and one pixel (DotProducts). Sums, distances and sizes between loops
+                are products of integers too: a process does one at a time, in three DSPs if the board has some left
+                and in LUTs otherwise, as Vivado does when they run out. The window's products and the requantizers'
+                are given none (CODESIGN_IN_LUTS).
+    array       the sums of a chain are added in its DSPs; what enters it later waits in shift registers
+    pipelines   a register at the result of each operation, in every lane
+    control     the integers, sums, comparisons and products of each process, as the sources have them (CONTROL), all
+                of 32 bits: a tool that finds narrower ones takes less
+    ports       m_axi adapters of 32 bits take 512 registers and 580 LUTs in the vendor's reports; wider ones a
+                register in each direction and a choice for every further bit, twice each
+
+The block design around the engine is not counted. Where yosys was asked, memories and DSPs are as counted, and LUTs of
+arithmetic within some 15 %; for control, expect half as much again in either direction, and of the whole 25 %.
 """
 
 from __future__ import annotations
@@ -14,31 +23,44 @@ from dataclasses import dataclass
 from math import ceil
 
 from codesign.board import Board, board_names, load_board
+from codesign.fabric import (
+    Unit,
+    adder_luts,
+    choice_luts,
+    comparison_luts,
+    fifo,
+    memory,
+    multiplier_luts,
+    shifter_luts,
+    tree_adders,
+)
 from codesign.program import EngineConfig
 
-NOT_COUNTED = "FF, LUTs of adders, addresses and control, FIFOs of a few words, the block design around it"
+NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
+PAIR_BITS, ACT_BITS = 24, 9  # of a pair of weights, and of an activation
+SHIFT = 19  # between the two sums of a pair
 RING_COPIES = 3  # of each row: one for each column of taps
-LUTRAM_DEPTH = 64  # words of a LUT used as memory
 PORT_WORDS = 256  # buffered by one m_axi port: 16 bursts of 16 words, the vendor's defaults
 PORTS = 4
-FORMS = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))  # words x bits of 18 Kbit
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A part of the engine. `bram18` counts halves of a BRAM36."""
-
-    name: str
-    dsps: int = 0
-    bram18: int = 0
-    uram: int = 0
-    memory_luts: int = 0
-    logic_luts: int = 0  # of multipliers and choices
-
-    @property
-    def luts(self) -> int:
-        return self.memory_luts + self.logic_luts
+INTEGER = 32  # bits
+PRODUCT_DSPS = 3  # of a product of two integers: 32 x 32 bits, the lower half
+DIVIDER = (238, 394)  # LUTs and registers of a sequential divider of 32 bits, in the vendor's reports
+M_AXI = (580, 512)  # LUTs and registers of an adapter of 32 bits, in the vendor's reports
+S_AXILITE = (490, 291)
+PRODUCT_BITS = 41  # (acc + bias) * mult of Scale::apply
+# Of the processes of each unit: integers they keep, integers they take of the step, sums, comparisons, products
+# (one multiplier each), dividers.
+CONTROL = {
+    "descriptors": (80, 0, 30, 60, 1, 0),
+    "load": (40, 12, 22, 18, 2, 2),
+    "offsets": (18, 8, 9, 9, 2, 0),
+    "window": (40, 20, 45, 40, 2, 0),
+    "pointwise": (37, 10, 15, 12, 1, 0),
+    "finish": (25, 8, 10, 8, 1, 0),
+    "store": (34, 10, 18, 14, 2, 2),
+    "parameters": (10, 6, 6, 4, 1, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class Resources:
 
     @property
     def dsps(self) -> int:
+        """Without those of products that can do without."""
         return sum(u.dsps for u in self.units)
 
     @property
@@ -61,35 +84,112 @@ class Resources:
 
     @property
     def luts(self) -> int:
-        """Of multipliers, choices and shallow memories; others are not counted."""
+        """With products in DSPs."""
         return sum(u.luts for u in self.units)
 
+    @property
+    def ffs(self) -> int:
+        return sum(u.ffs for u in self.units)
 
-def memory(name: str, words: int, bits: int, copies: int = 1) -> Unit:
-    """A memory of words x bits, `copies` times, with one port to read and one to write."""
-    if words <= LUTRAM_DEPTH:
-        return Unit(name, memory_luts=copies * ceil(4 * bits / 3))
-    return Unit(name, bram18=copies * min(ceil(words / w) * ceil(bits / b) for w, b in FORMS))
+    @property
+    def products(self) -> int:
+        return sum(u.products for u in self.units)
+
+    def on(self, board: Board) -> tuple[int, int]:
+        """DSPs and LUTs, with products in DSPs as long as the board has any."""
+        in_dsps = max(0, min(self.products, (board.dsps - self.dsps) // PRODUCT_DSPS))
+        in_luts = (self.products - in_dsps) * multiplier_luts(INTEGER, INTEGER)
+        return self.dsps + PRODUCT_DSPS * in_dsps, self.luts + in_luts
 
 
-def multiplier_luts(a: int, b: int) -> int:
-    """Of one multiplier of a x b bits without a DSP."""
-    return a * b
+def requantizer(lanes: int) -> Unit:
+    """Scale::apply in so many lanes: add, multiply, shift half to even, clamp."""
+    bits, sum_bits, factor_bits, result_bits, small_bits = PRODUCT_BITS, 33, 8, 9, 10
+    rounding = bits + choice_luts(bits, 1) + adder_luts(bits + 1)  # half, decoded; the odd bit; the sum
+    clamp = 2 * comparison_luts(bits) + 2 * comparison_luts(small_bits) + 2 * result_bits
+    to_left = 2 * comparison_luts(bits) + small_bits + shifter_luts(small_bits + 9, 10)
+    luts = adder_luts(sum_bits) + multiplier_luts(sum_bits, factor_bits) + rounding + shifter_luts(bits, 42)
+    kept = sum_bits + 2 * factor_bits + 2 * bits + 6 + 4 + small_bits + result_bits
+    return Unit("requantizers", logic_luts=lanes * (luts + clamp + to_left), ffs=lanes * kept)
+
+
+def _array(config: EngineConfig) -> Unit:
+    n, outputs = config.lanes, config.lanes // config.turns
+    pairs = ceil(outputs / WEIGHTS_PER_DSP)
+    chains, product = config.pixels * pairs, PAIR_BITS + ACT_BITS
+    apart = adder_luts(product + n.bit_length() - 1 - SHIFT)  # upper sum without the lower one's sign
+    sums = WEIGHTS_PER_DSP * adder_luts(config.acc_bits)
+    chosen = n * pairs * (2 * choice_luts(config.turns, 5) + adder_luts(5))
+    waiting = n * (ACT_BITS * config.pixels + 2 * 5 * pairs)  # bits of activations and weights
+    return Unit("pointwise array", dsps=chains * n, memory_luts=waiting, logic_luts=chains * (apart + sums) + chosen,
+                ffs=chains * (apart + sums) + waiting)  # fmt: skip
+
+
+def _window(config: EngineConfig) -> tuple[Unit, Unit]:
+    """Products of nine taps chosen from the ring, and what else is done with the taps."""
+    n, product = config.lanes, ACT_BITS + 8
+    chosen = 9 * choice_luts(config.ring_rows, ACT_BITS)
+    tree = tree_adders(9, product)
+    taps = Unit("window taps", logic_luts=n * (9 * multiplier_luts(ACT_BITS, 8) + chosen + tree),
+                ffs=n * (9 * ACT_BITS + 9 * product + tree))  # fmt: skip
+    largest = 8 * (comparison_luts(ACT_BITS) + choice_luts(2, ACT_BITS))
+    packed = 1 << config.pack_log2
+    gathered = choice_luts(9, ACT_BITS)
+    if packed > 1:
+        gathered += choice_luts(ceil(9 / packed) * packed, ACT_BITS)
+    luts = n * (largest + gathered + choice_luts(4, ACT_BITS))
+    return taps, Unit("window: max-pool and gather", logic_luts=luts, ffs=n * (8 + 3) * ACT_BITS)
+
+
+def _control(max_segments: int) -> tuple[Unit, ...]:
+    units = []
+    for name, (kept, taken, sums, comparisons, products, dividers) in CONTROL.items():
+        luts = sums * adder_luts(INTEGER) + comparisons * comparison_luts(INTEGER) + dividers * DIVIDER[0]
+        ffs = (kept + taken) * INTEGER + dividers * DIVIDER[1]
+        units.append(
+            Unit(f"{name}: control", memory_luts=taken * INTEGER, logic_luts=luts, ffs=ffs, products=products)
+        )
+    return (*units, memory("descriptors: segments", max_segments, 3 * INTEGER + 3, 6))
+
+
+def _streams(config: EngineConfig) -> tuple[Unit, ...]:
+    n = config.lanes
+    acts, word, sums = ACT_BITS * n, 8 * n, config.pixels * n * config.acc_bits
+    return (
+        fifo("load: streams", 32, 2 * word + acts),
+        fifo("window: streams", 32, acts),
+        fifo("pointwise: streams", 2, sums),
+        fifo("store: streams", 32, 2 * acts),
+        fifo("parameters: streams", 2, 3 * word),
+    )
+
+
+def _ports(lanes: int) -> Unit:
+    further = max(0, 8 * lanes - 32)
+    luts, ffs = M_AXI[0] + 2 * further, M_AXI[1] + 4 * further
+    return Unit("ports", logic_luts=PORTS * luts + S_AXILITE[0], ffs=PORTS * ffs + S_AXILITE[1])
 
 
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
     n = config.lanes
     row = (32 + 8 + 8) * n  # of a requantization table
-    outputs = n // config.turns
-    ring = memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows)
-    chosen = 9 * ceil(config.ring_rows / 4) * 9 * n  # nine taps, each from any row of the ring
+    sums = config.pixels * n * config.acc_bits  # of one output word
     chunk = max(512, config.row_words + config.input_words, config.output_words)
     return Resources((
-        Unit("pointwise array", dsps=config.pixels * n * ceil(outputs / WEIGHTS_PER_DSP)),
-        Unit("window taps", logic_luts=9 * n * multiplier_luts(9, 8) + chosen),
-        Unit("requantizers", logic_luts=2 * n * multiplier_luts(33, 8)),
-        ring,
+        _array(config),
+        *_window(config),
+        requantizer(2 * n),
+        Unit("pointwise: word of sums", ffs=sums),
+        Unit("finish: pixels of a block", logic_luts=n * choice_luts(config.pixels, config.acc_bits), ffs=sums + 9 * n),
+        Unit("load: bytes to activations", logic_luts=2 * n, ffs=9 * n),
+        Unit("pointwise: tile that arrives", logic_luts=2 * n * n, ffs=5 * n * n),
+        Unit("window: filter and row that arrive", ffs=8 * 9 * n + row),
+        Unit("finish: row that arrives", ffs=row),
+        *_streams(config),
+        *_control(config.max_segments),
+        _ports(n),
+        memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows),
         memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n),
         memory("depthwise weights", 2 * config.window_groups, 8 * 9 * n),
         memory("window requantization", 2 * config.window_groups, row),
@@ -109,11 +209,13 @@ def fits(found: Resources, board: Board) -> bool:
 
 def budget(found: Resources, board: Board) -> tuple[tuple[str, int, int], ...]:
     """Name, need and what the board has."""
+    dsps, luts = found.on(board)
     return (
-        ("DSP", found.dsps, board.dsps),
+        ("DSP", dsps, board.dsps),
         ("BRAM36", found.bram36, board.bram36),
         ("URAM", found.uram, board.uram),
-        ("LUT", found.luts, board.luts),
+        ("LUT", luts, board.luts),
+        ("FF", found.ffs, board.ffs),
     )
 
 
@@ -135,8 +237,8 @@ def over_budget(config: EngineConfig, board: Board, searched: bool = False) -> s
 
 
 def _share(unit: Unit, what: str) -> float:
-    shares = (unit.dsps, unit.bram18 / 2, unit.uram, unit.luts)
-    return dict(zip(("DSP", "BRAM36", "URAM", "LUT"), shares, strict=True))[what]
+    shares = (unit.dsps, unit.bram18 / 2, unit.uram, unit.luts, unit.ffs)
+    return dict(zip(("DSP", "BRAM36", "URAM", "LUT", "FF"), shares, strict=True))[what]
 
 
 def _remedy(config: EngineConfig, board: Board, searched: bool) -> str:

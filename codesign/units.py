@@ -9,7 +9,6 @@ is OUTSIDE.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from codesign.contract import Contract, Verdict
 from codesign.csynth import Csynth
@@ -48,47 +47,24 @@ PARTS = (
 SHARED = "requantizers"  # half of them at the window's end, half behind the array
 
 
-@dataclass(frozen=True)
-class Counted:
-    """What an estimate counts of a unit: DSP, halves of BRAM36, URAM, and LUTs of the kinds that it counts; no FF."""
-
-    lut: int = 0
-    dsp: int = 0
-    bram18: int = 0
-    uram: int = 0
-
-    @property
-    def bram36(self) -> float:
-        return self.bram18 / 2
-
-    def __add__(self, other: Counted) -> Counted:
-        return Counted(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def __sub__(self, other: Counted) -> Counted:
-        return Counted(*(a - b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def values(self) -> tuple[int, int, int, int]:
-        return self.lut, self.dsp, self.bram18, self.uram
-
-
 def units_of(design: Contract) -> tuple[str, ...]:
     """The units that a design has, in the order of its stages, ENGINE last."""
     named = [unit for unit, functions in FUNCTIONS.items() if any(name in design.calls for name in functions)]
     return (*named, ENGINE)
 
 
-def estimated(found: Resources, design: Contract) -> dict[str, Counted]:
+def estimated(found: Resources, design: Contract) -> dict[str, Cells]:
     """An estimate's parts by unit."""
-    units = dict.fromkeys(units_of(design), Counted())
+    units = dict.fromkeys(units_of(design), Cells())
 
-    def add(unit: str, counted: Counted) -> None:
+    def add(unit: str, counted: Cells) -> None:
         place = unit if unit in units else ENGINE
         units[place] += counted
 
     for part in found.units:
-        counted = Counted(part.luts, part.dsps, part.bram18, part.uram)
+        counted = Cells(part.luts, part.ffs, part.dsps, part.bram18, part.uram)
         if part.name == SHARED:
-            half = Counted(*(value // 2 for value in counted.values()))
+            half = Cells(*(value // 2 for value in counted.values()))
             add("window", half)
             add("finish" if "finish" in units else "pointwise", counted - half)
         else:

@@ -248,7 +248,7 @@ def verb(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 def test_verb(tmp_path, capsys):
     bundle = bundle_of_mini(tmp_path / "bundle", lanes=8)
     code, out, _ = verb(capsys, "estimate", bundle)
-    assert code == 0 and "frames/s estimated" in out and "limited by" in out and "32 of 360" in out
+    assert code == 0 and "frames/s estimated" in out and "limited by" in out and "68 of 360" in out
     assert "measured" not in out
     code, out, _ = verb(capsys, "estimate", bundle, "--json")
     again = verb(capsys, "estimate", bundle, "--json")[1]

@@ -1,12 +1,16 @@
-"""DSP, block RAM and LUTs, counted from the structure of an engine."""
+"""DSP, block RAM, UltraRAM, LUTs and registers, counted from the structure of an engine."""
 
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codesign.board import load_board
+from codesign.fabric import Unit, choice_luts, fifo, memory, shifter_luts, tree_adders
 from codesign.program import EngineConfig
-from codesign.resources import Unit, budget, memory, over_budget, resources
+from codesign.resources import CONTROL, PRODUCT_DSPS, Resources, budget, over_budget, resources
+from codesign.units import FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -17,11 +21,34 @@ from codesign.resources import Unit, budget, memory, over_budget, resources
         (512, 72, 1, Unit("m", bram18=2)),
         (513, 36, 1, Unit("m", bram18=2)),
         (1024, 18, 2, Unit("m", bram18=2)),
-        (64, 99, 3, Unit("m", memory_luts=396)),
+        (
+            64,
+            99,
+            3,
+            Unit("m", memory_luts=396, ffs=297),
+        ),  # RAM64M, and the register that block RAM has inside
+        (32, 96, 1, Unit("m", memory_luts=64, ffs=96)),
     ],
 )
 def test_memories(words: int, bits: int, copies: int, expected: Unit):
     assert memory("m", words, bits, copies) == expected
+
+
+def test_ultraram_has_one_form():
+    """UG573: 4096 words of 72 bits."""
+    assert memory("m", 4096, 72, uram=True) == Unit("m", uram=1)
+    assert memory("m", 1024, 1280, uram=True) == Unit("m", uram=18)
+    assert memory("m", 4097, 73, 2, uram=True) == Unit("m", uram=8)
+
+
+@given(st.integers(2, 64), st.integers(1, 48))
+def test_choices_and_sums_of_more_are_larger(count: int, bits: int):
+    """A choice takes between a fourth of a LUT and half of one for each input and bit."""
+    luts = choice_luts(count, bits)
+    assert count * bits / 4 <= luts <= max(count * bits / 2, bits)
+    assert choice_luts(count + 1, bits) >= luts and shifter_luts(bits, count + 1) >= shifter_luts(bits, count)
+    assert (count - 1) * (bits + 1) <= tree_adders(count, bits) <= (count - 1) * (bits + 6)
+    assert fifo("s", count, bits).memory_luts == bits * (1 if count <= 32 else 2)
 
 
 def test_the_array_has_a_multiplier_for_two_weights():
@@ -42,17 +69,64 @@ def test_size_grows_with_every_constant():
     for name in ("ring_rows", "row_words", "weight_tiles", "window_groups", "input_words", "output_words"):
         more = resources(replace(config, **{name: 16 * getattr(config, name)}))
         assert more.bram36 > least.bram36 and more.dsps == least.dsps
+    for name, value in (
+        ("pixels", 3),
+        ("acc_bits", 48),
+        ("ring_rows", 40),
+        ("pack_log2", 3),
+        ("max_segments", 60),
+    ):
+        more = resources(replace(config, **{name: value}))
+        assert more.luts > least.luts and more.ffs >= least.ffs
+    wide = resources(replace(config, lanes=16))
+    assert wide.luts > 1.5 * least.luts and wide.ffs > 1.2 * least.ffs
+
+
+def test_products_take_dsps_while_there_are_any():
+    found, board = resources(EngineConfig(lanes=8, pixels=2)), load_board("ultra96")
+    assert found.on(board) == (found.dsps + PRODUCT_DSPS * found.products, found.luts)
+    scarce = replace(board, dsps=found.dsps + PRODUCT_DSPS * 2 + 1)
+    dsps, luts = found.on(scarce)
+    assert dsps == found.dsps + PRODUCT_DSPS * 2 <= scarce.dsps
+    assert luts == found.luts + (found.products - 2) * 32 * 32
+    none = replace(board, dsps=found.dsps - 1)
+    assert found.on(none) == (found.dsps, found.luts + found.products * 32 * 32), (
+        "the array has no other place"
+    )
+
+
+def test_control_is_counted_for_every_unit_of_the_engine():
+    assert set(CONTROL) == set(FUNCTIONS)
+    names = [unit.name for unit in resources(EngineConfig()).units]
+    assert len(set(names)) == len(names) and {f"{name}: control" for name in FUNCTIONS} <= set(names)
 
 
 def test_over_budget_names_the_largest_and_a_remedy():
     board = load_board("ultra96")
     assert over_budget(EngineConfig(lanes=8), board) == ""
-    fitting = EngineConfig(pixels=5, turns=2, weight_tiles=512)
+    fitting = EngineConfig(pixels=4, turns=2, weight_tiles=512)
     assert all(need <= have for _, need, have in budget(resources(fitting), board))
-    assert over_budget(EngineConfig(pixels=4, weight_tiles=512), board) == (
-        "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512). Build with --search, which "
-        "looks for an engine that fits, or build for zcu104."
+    assert over_budget(EngineConfig(pixels=4, weight_tiles=256), load_board("zcu104")) == ""
+    refused = over_budget(EngineConfig(pixels=4, weight_tiles=512), board).splitlines()
+    assert refused[0] == "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512)."
+    assert (
+        refused[1].startswith("ultra96: needs ")
+        and " LUT of 70560 (estimated). Largest: requantizers (" in refused[1]
+    )
+    assert refused[1].endswith(
+        " Build with --search, which looks for an engine that fits, or build for zcu104."
     )
     huge = EngineConfig(lanes=64, weight_tiles=1 << 16)
     assert over_budget(huge, board).endswith(" Build with --search, which looks for an engine that fits.")
     assert over_budget(huge, board, searched=True).endswith(" Build a smaller model.")
+
+
+@pytest.mark.parametrize("what", ["DSP", "BRAM36", "URAM", "LUT", "FF"])
+def test_every_resource_can_be_short(what: str):
+    board = load_board("zcu104")
+    lacking = {"DSP": "dsps", "BRAM36": "bram36", "URAM": "uram", "LUT": "luts", "FF": "ffs"}[what]
+    found = Resources((Unit("u", 9, 8, 4, 3, 2, 1),))
+    have = {"DSP": 9, "BRAM36": 4, "URAM": 4, "LUT": 5, "FF": 1}[what]
+    assert all(need <= limit for _, need, limit in budget(found, board))
+    short = budget(found, replace(board, **{lacking: have - 1 if have > 1 else 0}))
+    assert [name for name, need, limit in short if need > limit] == [what]

@@ -33,7 +33,8 @@ typedef int Product;
 // Weights of a pair lie in one number, high * 2^19 + low. Weights are in -8..15 and activations in -256..255, so
 // the lower part of a sum of up to 64 products stays within +-64 * 256 * 15 < 2^18: no product and no sum of the
 // lower half reaches the upper one but by its sign, and subtracting it leaves the upper half exact. The pair has
-// 24 bits and the sum 44: one DSP48 a pair (25 x 18 bits, 48-bit sums), chained over the inputs.
+// 24 bits and the sum 44: one DSP48 a pair (25 x 18 bits, 48-bit sums), chained over the inputs. A tool left alone would
+// balance the chain into a tree, whose adders find no place in DSPs.
 template <int kPixels, int kInputs, int kOutputs>
 struct DotProducts {
   static_assert(kInputs <= 64, "DotProducts: the lower of two sums must stay within 18 bits and a sign");
@@ -72,6 +73,7 @@ struct DotProducts {
     Pair:
       for (int k = 0; k < kPairs; ++k) {
         #pragma HLS UNROLL
+        #pragma HLS EXPRESSION_BALANCE off
         long long sum = 0;
       Input:
         for (int i = 0; i < kInputs; ++i) {
