@@ -34,6 +34,10 @@ def train(
         str | None, typer.Option(help="Measure on this data spec instead of the recipe's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the recipe's.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the float network of this run, which may know other classes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network in float, as a recipe says. Resumes by itself; several processes with torchrun."""
@@ -42,7 +46,7 @@ def train(
     from quant.recipe import load_recipe
 
     wanted = load_recipe(recipe)
-    given: dict[str, Any] = {"data": data, "held_out": held_out, "seed": seed}
+    given: dict[str, Any] = {"data": data, "held_out": held_out, "seed": seed, "start": start and str(start)}
     wanted = replace(wanted, **{k: v for k, v in given.items() if v is not None})
     with _Watch("Training in float") as watch:
         figures = train_float(wanted, output, watch.report, watch.say)

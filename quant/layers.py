@@ -133,17 +133,60 @@ class ShuffleUnit(nn.Module):
         return shuffle(concat(kept, self.branch2(used)))
 
 
+def offset_conv(cin: int, dw: DeformConv2d) -> Conv2d:
+    """The 1x1 convolution that predicts offsets; at first they are those of an ordinary 3x3."""
+    conv = Conv2d(cin, dw.offset_channels, 1)
+    nn.init.zeros_(conv.weight)
+    nn.init.constant_(conv.bias, 1.0 if dw.offsets == "square" else 0.0)  # type: ignore[arg-type]
+    return conv
+
+
 class DeformBlock(nn.Module):
     """Offset prediction, deformable depthwise 3x3, 1x1 + BN + ReLU, nearest x2 (CoDeNet's decoder stage)."""
 
     def __init__(self, cin: int, cout: int, offsets: Offsets, sampling: Sampling, bound: int) -> None:
         super().__init__()
         self.dw = DeformConv2d(cin, cin, groups=cin, offsets=offsets, sampling=sampling, bound=bound)
-        self.offset = Conv2d(cin, self.dw.offset_channels, 1)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.constant_(self.offset.bias, 1.0 if offsets == "square" else 0.0)  # type: ignore[arg-type]
+        self.offset = offset_conv(cin, self.dw)
         self.dw_act: nn.Module = nn.Identity()  # takes the quantizer of the depthwise output
         self.pw = ConvBlock(cin, cout)
 
     def forward(self, x: Any) -> Any:
         return upsample(self.pw(self.dw_act(self.dw(x, self.offset(x)))))
+
+
+class FullDeformBlock(nn.Module):
+    """Offset prediction, deformable 3x3 over all channels + BN + ReLU, nearest x2. In float only."""
+
+    def __init__(self, cin: int, cout: int, offsets: Offsets, sampling: Sampling, bound: int) -> None:
+        super().__init__()
+        self.dw = DeformConv2d(cin, cout, offsets=offsets, sampling=sampling, bound=bound)
+        self.offset = offset_conv(cin, self.dw)
+        self.bn, self.act = nn.BatchNorm2d(cout), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Any:
+        return upsample(self.act(self.bn(self.dw(x, self.offset(x)))))
+
+
+class WindowBlock(nn.Module):
+    """Depthwise KxK, 1x1 + BN + ReLU, nearest x2: `DeformBlock` with a window that does not move."""
+
+    def __init__(self, cin: int, cout: int, kernel: int) -> None:
+        super().__init__()
+        self.dw = ConvBlock(cin, cin, kernel, groups=cin, relu=False, role="dw")
+        self.dw.bn = nn.Identity()  # as behind the deformable window
+        self.pw = ConvBlock(cin, cout)
+
+    def forward(self, x: Any) -> Any:
+        return upsample(self.pw(self.dw(x)))
+
+
+class DenseBlock(nn.Module):
+    """KxK over all channels + BN + ReLU, nearest x2."""
+
+    def __init__(self, cin: int, cout: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = ConvBlock(cin, cout, kernel)
+
+    def forward(self, x: Any) -> Any:
+        return upsample(self.conv(x))

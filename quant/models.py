@@ -6,14 +6,24 @@ Configurations a to e are the published ones; `codenet-tiny` has the same topolo
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from quant.deform import Offsets, Sampling, near_identity_
-from quant.layers import ConvBlock, DeformBlock, OutputConv, ShuffleUnit, mapped
+from quant.layers import (
+    ConvBlock,
+    DeformBlock,
+    DenseBlock,
+    FullDeformBlock,
+    OutputConv,
+    ShuffleUnit,
+    WindowBlock,
+    mapped,
+)
 
+Spatial = Literal["deformable", "full-deformable", "depthwise", "dense"]
 STRIDE = 4  # image pixels per cell of the output grid, in every configuration
 
 
@@ -29,7 +39,9 @@ class ModelConfig:
     decoder: tuple[int, int, int] = (256, 128, 64)
     head: int = 64
     classes: int = 20
-    offsets: Offsets = "square"
+    spatial: Spatial = "deformable"  # what looks at neighbours in the decoder
+    kernel: int = 3  # of `depthwise` and `dense`
+    offsets: Offsets = "square"  # of the deformable ones, as the next two
     sampling: Sampling = "rounded"
     bound: int = 7
     size_unit: float = 16.0  # the size head predicts in this many cells; a power of two
@@ -85,6 +97,20 @@ class Stem(nn.Module):
         return x if self.pool is None else mapped(x, self.pool)
 
 
+def decoder_block(config: ModelConfig, cin: int, cout: int) -> nn.Module:
+    """One stage of the decoder; the published one is deformable. Raises ValueError for an unknown operator."""
+    if config.spatial == "depthwise":
+        return WindowBlock(cin, cout, config.kernel)
+    if config.spatial == "dense":
+        return DenseBlock(cin, cout, config.kernel)
+    if config.spatial not in ("deformable", "full-deformable"):
+        raise ValueError(
+            f"spatial is {config.spatial!r}, expected deformable, full-deformable, depthwise or dense"
+        )
+    kind = DeformBlock if config.spatial == "deformable" else FullDeformBlock
+    return kind(cin, cout, config.offsets, config.sampling, config.bound)
+
+
 class CoDeNet(nn.Module):
     """Image (N,3,H,W), value (pixel - 128) / 128 -> heat-map logits, sizes and centre offsets at stride 4.
 
@@ -109,10 +135,7 @@ class CoDeNet(nn.Module):
         self.neck = ConvBlock(w[3], w[4])
         ins = (w[4], *config.decoder[:2])
         self.decoder = nn.Sequential(
-            *(
-                DeformBlock(i, o, config.offsets, config.sampling, config.bound)
-                for i, o in zip(ins, config.decoder, strict=True)
-            )
+            *(decoder_block(config, i, o) for i, o in zip(ins, config.decoder, strict=True))
         )
         self.heads = nn.ModuleDict(
             {

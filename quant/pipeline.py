@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, paramet
 from quant.objectives import Classifier, classification_loss, detector_loss
 from quant.quantize import quantize_model
 from quant.recipe import Phase, Recipe, Stage, parse_recipe
-from quant.train import Report, TrainingError, load_weights, train, world
+from quant.train import Report, TrainingError, load_weights, tensors_of, train, world
 
 RECIPE, FIGURES = "recipe.json", "figures.json"
 Say = Callable[[str], None]
@@ -51,7 +51,7 @@ def configuration(recipe: Recipe, classes: int) -> ModelConfig:
 def begin(recipe: Recipe, out: Path) -> None:
     """Claim a folder for a run. Raises TrainingError if another run lives there."""
     path, text = out / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n"
-    if path.is_file() and path.read_text() != text:
+    if path.is_file() and opened(out) != recipe:
         raise TrainingError(f"{out}: holds a run of another recipe. Name another folder, or delete this one.")
     if world()[0] == 0:
         _write(path, text)
@@ -97,9 +97,11 @@ def train_float(
     begin(recipe, out)
     seeded(recipe.seed)
     model = build(configuration(recipe, len(data.classes)))
+    if recipe.start:
+        begin_with(model, Path(recipe.start))
     pretrain, stage = recipe.pretrain_stage, recipe.float_stage
     if pretrain.phases and not (out / "float.state.pt").is_file():
-        crops = lambda phase: TrainingCrops(data, phase, recipe.seed)  # noqa: E731
+        crops = lambda phase: TrainingCrops(data, phase, recipe.seed, recipe.upside_down)  # noqa: E731
         train(Classifier(model), pretrain, crops, classification_loss, out, "pretrain", report)
     train(
         model, stage, images_of(recipe, data, recipe.seed), detector_loss(model, stage), out, "float", report
@@ -107,13 +109,36 @@ def train_float(
     return measured(recipe, out, "float", model, data.classes, say)
 
 
+def begin_with(model: CoDeNet, source: Path) -> None:
+    """Copy float parameters: all of another run's network but those of its classes, or what a safetensors file holds.
+
+    Raises TrainingError if they are not this network's.
+    """
+    if source.suffix == ".safetensors":
+        given = tensors_of(source)
+    else:
+        other, _ = float_model(opened(source), source)
+        last = f"heads.hm.{len(cast(nn.Sequential, model.heads['hm'])) - 1}."
+        given = {k: v for k, v in other.state_dict().items() if not k.startswith(last)}
+    own = model.state_dict()
+    wrong = [k for k, v in given.items() if k not in own or own[k].shape != v.shape]
+    if wrong:
+        raise TrainingError(
+            f"{source}: {len(wrong)} tensors are not this network's, the first is {wrong[0]}. "
+            "Start from a run of the same model."
+        )
+    model.load_state_dict(given, strict=False)
+
+
 def images_of(recipe: Recipe, data: Dataset, seed: int) -> Callable[[Phase], TrainingImages]:
-    return lambda phase: TrainingImages(data, phase, seed)
+    return lambda phase: TrainingImages(data, phase, seed, recipe.upside_down)
 
 
-def calibration_batches(recipe: Recipe, data: Dataset, size: int, device: torch.device) -> Iterator[Tensor]:
-    """Training images that training itself has not seen (they follow its last), eight at a time."""
-    images = TrainingImages(data, Phase(size, 1), recipe.seed)
+def calibration_batches(
+    recipe: Recipe, data: Dataset, phase: Phase, device: torch.device
+) -> Iterator[Tensor]:
+    """Images as a phase has them, that training itself has not seen (they follow its last), eight at a time."""
+    images = images_of(recipe, data, recipe.seed)(phase)
     first = sum(p.images for p in recipe.float_stage.phases)
     for k in range(first, first + recipe.calibration, 8):
         pixels = [images[i][0] for i in range(k, min(k + 8, first + recipe.calibration))]
@@ -131,8 +156,8 @@ def quantize_trained(
     twin = quantize_model(model, recipe.preset)
     figures: dict[str, Any] = {}
     if not (out / "qat.state.pt").is_file():
-        size = max(p.size for p in recipe.qat_stage.phases)
-        batches = list(calibration_batches(recipe, data, size, next(model.parameters()).device))
+        largest = replace(max(recipe.qat_stage.phases, key=lambda p: p.shape), window=0)
+        batches = list(calibration_batches(recipe, data, largest, next(model.parameters()).device))
         if say:
             say(f"calibrating on {recipe.calibration} images")
         calibrate(twin, batches)

@@ -31,6 +31,8 @@ from quant.recipe import Recipe
 
 CARD = "codesign.card"  # key of the card in the file's metadata
 CHECKED = 8  # held-out images that torch and onnxruntime are compared on
+SYNTHETIC = """ `scenes` is a synthetic set: it measures detection and
+geometry, not generalization to photographs of real objects."""
 SHEET = (6, 4)  # columns and rows of the sample sheet
 
 
@@ -60,9 +62,9 @@ def export_run(
         runner = integer_runner(draft)
         figures = json.loads((run / FIGURES).read_text())
         card = {
-            "name": recipe.model,
+            "name": recipe.title,
             "commands": [
-                f"codesign train {recipe.model} -o RUN",
+                f"codesign train {recipe.title} -o RUN" + (" --start OTHER" if recipe.start else ""),
                 "codesign quantize RUN",
                 f"codesign export RUN -o {target.name}",
             ],
@@ -149,6 +151,7 @@ def card_text(card: dict[str, Any], stem: str) -> str:
     hours, images, export = card["training"]["hours"], card["images"], card["export"]
     commands = "\n".join(f"    {c}" for c in card["commands"])
     notes = f"\n{card['notes']}\n" if card["notes"] else ""
+    synthetic = SYNTHETIC if card["held_out"].startswith("scenes") else ""
     width, height = card["size"][1], card["size"][0]
     return f"""# {card["name"]}
 
@@ -159,8 +162,7 @@ Classes: {", ".join(card["classes"])}.
 |---|---|---|---|
 {table}
 
-Measured on `{card["held_out"]}`, one pass, no flip averaging. `scenes` is a synthetic set: it measures detection and
-geometry, not generalization to photographs of real objects.
+Measured on `{card["held_out"]}`, one pass, no flip averaging.{synthetic}
 
 Trained on `{card["data"]}` with seed {card["seed"]}: {images["pretrain"]:,} single objects,
 {images["float"]:,} images in float and {images["qat"]:,} with quantization;

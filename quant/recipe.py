@@ -25,13 +25,20 @@ class RecipeError(CodesignError):
 class Phase:
     """A stretch of training at one image size. `images` counts the images seen, not a data set's length.
 
-    `window`: the images are windows of scenes of this side (0: whole scenes); other data sets ignore it.
+    `size` is the height and `width` the width, 0: square. `window`: the images are windows of scenes of this side
+    (0: whole scenes); other data sets ignore it. Scenes and single objects are always square.
     """
 
     size: int
     images: int
     batch: int = 16
     window: int = 0
+    width: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        return self.size, self.width or self.size
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class Recipe:
     """`data` and `held_out` are data specs (see quant.data.specs); image sizes come from the phases.
 
     `pretrain_stage` trains the backbone to classify single objects, as the published networks start from a
-    classifier. Without phases it is left out.
+    classifier. Without phases it is left out. With `start`, the folder of another run, a network begins with that
+    run's float parameters, but for those that depend on the classes; or `start` is a safetensors file of some
+    parameters.
     """
 
     model: str
@@ -69,7 +78,14 @@ class Recipe:
     preset: str = "w4a8"
     calibration: int = 256  # images
     seed: int = 0
+    name: str = ""  # where it is not the model's
+    start: str = ""
+    upside_down: bool = False  # photographs have no up and down: mirror them that way too
     options: dict[str, Any] = field(default_factory=dict)  # changes to the model's configuration
+
+    @property
+    def title(self) -> str:
+        return self.name or self.model
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,14 +118,16 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         problems.extend(f"{key}.{k} is unknown" for k in sorted(unknown))
         phases = []
         for k, entry in enumerate(table.get("phases", [])):
-            names = {"size", "images", "batch", "window"}
+            names = {f.name for f in fields(Phase)}
             good = set(entry) <= names and {"size", "images"} <= set(entry)
-            if not good or any(not isinstance(v, int) or v < (n != "window") for n, v in entry.items()):
+            if not good or any(
+                not isinstance(v, int) or v < (n not in ("window", "width")) for n, v in entry.items()
+            ):
                 problems.append(
-                    f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch, window"
+                    f"{key}.phases[{k}] is {entry}, expected whole numbers size, images, batch, window, width"
                 )
-            elif entry["size"] % 32:
-                problems.append(f"{key}.phases[{k}].size is {entry['size']}, expected a multiple of 32")
+            elif odd := [n for n in ("size", "width") if entry.get(n, 0) % 32]:
+                problems.append(f"{key}.phases[{k}].{odd[0]} is {entry[odd[0]]}, expected a multiple of 32")
             else:
                 phases.append(Phase(**entry))
         if not phases and not optional:

@@ -259,12 +259,17 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name:
     return int(saved["step"])
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Parameters and buffers from a safetensors file. Raises TrainingError if they are not this model's."""
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Raises TrainingError if there is no such file, or it is none of safetensors."""
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except Exception as error:
         raise TrainingError(f"{path}: cannot be read ({error}), expected a safetensors checkpoint.") from None
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Parameters and buffers from a safetensors file. Raises TrainingError if they are not this model's."""
+    tensors = tensors_of(path)
     own = model.state_dict()
     wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape] + [
         k for k in tensors if k not in own

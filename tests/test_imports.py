@@ -18,7 +18,7 @@ PACKAGES = ("codesign", "quant", "boards", "hls_templates")
 # What a file may import apart from the standard library. The longest prefix of its path decides.
 # What both sides need to score a detector; it knows nothing of graphs, plans and C++.
 DETECTION = {"codesign.errors", "codesign.images", "codesign.decode", "codesign.draw", "codesign.metrics"}
-DETECTION |= {"codesign.accuracy", "codesign.rungs"}
+DETECTION |= {"codesign.accuracy", "codesign.resize", "codesign.rungs"}
 COMPILER = {"codesign", "boards", "hls_templates", "numpy", "onnx", "onnxruntime", "google.protobuf", "tomli"}
 # What a board needs of the compiler: numpy at most. Pillow and the library for COCO AP are used where they are there.
 ON_BOARD = {

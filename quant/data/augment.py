@@ -12,16 +12,20 @@ from quant.data.types import Sample
 FILL = (128, 128, 128)
 
 
-def augment(sample: Sample, rng: np.random.Generator) -> Sample:
+def augment(sample: Sample, rng: np.random.Generator, upside_down: bool = False) -> Sample:
     """A varied copy: scale 0.6 to 1.4, shift, mirror, brightness, contrast and saturation within 40 %.
 
-    Boxes are clipped to the picture; those of which less than a quarter is left go.
+    `upside_down`: half of the copies are mirrored top to bottom too. Boxes are clipped to the picture; those of which
+    less than a quarter is left go.
     """
     height, width = sample.image.shape[:2]
     image, boxes = Image.fromarray(sample.image), sample.boxes.copy()
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    if upside_down and rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
     scale = rng.uniform(0.6, 1.4)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     # Shift within the free space when smaller, within the overhang when larger.

@@ -3,10 +3,14 @@
 scenes:split=test,count=500,size=256,seed=0      made pictures (every part may be left out)
 voc:DIR:SPLIT                                    a Pascal VOC directory; SPLIT `all` takes every annotation
 coco:images=DIR,annotations=FILE                 COCO json
+
+$NAME in a spec stands for that variable of the environment, so that a recipe need not know where data lies.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 
 from codesign.errors import DataError
@@ -21,11 +25,22 @@ _LEAST = {"count": 1, "size": 32, "seed": 0}
 
 def load(spec: str) -> Dataset:
     """The data set that `spec` names. Raises DataError if the text or the data is not as it should be."""
-    kind, colon, rest = spec.partition(":")
+    kind, colon, rest = _expanded(spec).partition(":")
     makers: dict[str, Callable[[str, str], Dataset]] = {"scenes": _scenes, "voc": _voc, "coco": _coco}
     if kind not in makers or (kind != "scenes" and not colon):
         raise DataError(f"data {spec!r}: not a data spec, expected {FORMS}.")
     return makers[kind](spec, rest)
+
+
+def _expanded(spec: str) -> str:
+    """The spec with $NAME and ${NAME} replaced."""
+    text = os.path.expandvars(spec)
+    if unset := re.search(r"\$(\w+|\{\w+\})", text):
+        name = unset[1].strip("{}")
+        raise DataError(
+            f"data {spec!r}: {name} is not set, expected the folder of the data in it. Set it: {name}=DIR."
+        )
+    return text
 
 
 def _scenes(spec: str, rest: str) -> Dataset:

@@ -27,6 +27,18 @@ def test_voc_and_coco(tmp_path: Path) -> None:
     assert len(coco) == 2
 
 
+def test_variables_stand_for_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_voc(tmp_path, {"a": ""})
+    monkeypatch.setenv("CELLS", str(root))
+    assert [len(load(f"voc:{name}:test")) for name in ("$CELLS", "${CELLS}")] == [1, 1]
+    monkeypatch.delenv("CELLS")
+    with pytest.raises(DataError) as caught:
+        load("voc:$CELLS:test")
+    assert str(caught.value) == (
+        "data 'voc:$CELLS:test': CELLS is not set, expected the folder of the data in it. Set it: CELLS=DIR."
+    )
+
+
 def test_scenes_take_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "Scenes", lambda **given: given)
     default = {"split": "test", "count": 500, "size": 256, "seed": 0}

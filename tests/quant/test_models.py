@@ -1,5 +1,7 @@
 """The published networks: counts of CoDeNet (arXiv 2006.08357), topology, shapes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -59,3 +61,38 @@ def test_a_fresh_network_samples_plain_3x3_windows():
     for block in model.decoder:
         raw = block.offset(torch.randn(1, block.offset.in_channels, 3, 3))
         assert torch.equal(block.dw.limit(raw), torch.ones(1, 1, 3, 3))
+
+
+OPERATORS = {
+    "dense": {"spatial": "dense"},
+    "depthwise": {"spatial": "depthwise", "kernel": 7},
+    "deformable": {"offsets": "bounded", "sampling": "bilinear"},
+    "full-deformable": {"spatial": "full-deformable", "offsets": "free", "sampling": "bilinear"},
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_only_the_operator_of_the_decoder_changes(name):
+    base = replace(ZOO["codenet-tiny"], classes=3)
+    config = replace(base, **OPERATORS[name])
+    torch.manual_seed(0)
+    model, plain = build(config).train(), build(base)
+    shapes = {k: v.shape for k, v in plain.state_dict().items()}
+    for key, value in model.state_dict().items():
+        assert key.startswith("decoder.") or shapes[key] == value.shape, key
+    taps = {"dense": 9, "depthwise": 49, "deformable": 9, "full-deformable": 9}[name]
+    ins = list(zip((320, 128, 64), (128, 64, 48), strict=True))
+    offsets = {"deformable": 18, "full-deformable": 18}.get(name, 0)
+    dense = name in ("dense", "full-deformable")
+    weights = [taps * i * o if dense else taps * i + i * o for i, o in ins]
+    decoder = sum(p.numel() for p in model.decoder.parameters())
+    assert decoder == sum(weights) + offsets * (320 + 128 + 64 + 3) + 2 * (128 + 64 + 48)
+    hm, wh, reg = model(torch.randn(2, 3, 64, 96))
+    assert (hm.shape, wh.shape, reg.shape) == ((2, 3, 16, 24), (2, 2, 16, 24), (2, 2, 16, 24))
+    (hm.sum() + wh.square().sum()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.decoder.parameters())
+
+
+def test_an_unknown_operator_is_refused():
+    with pytest.raises(ValueError, match="spatial is 'sparse', expected deformable, full-deformable"):
+        build(replace(ZOO["codenet-tiny"], spatial="sparse"))

@@ -20,6 +20,15 @@ def test_shipped_recipes_parse_and_round_trip(name):
     assert again == recipe and recipe.float_stage.steps > 0
 
 
+def test_images_may_be_wider_than_high():
+    def phases(width):
+        return {**GOOD, "float": {"lr": 1e-3, "phases": [{"size": 64, "images": 64, "width": width}]}}
+
+    assert [parse_recipe(phases(w), "x").float_stage.phases[0].shape for w in (96, 0)] == [(64, 96), (64, 64)]
+    with pytest.raises(RecipeError, match=r"float\.phases\[0\]\.width is 70, expected a multiple of 32"):
+        parse_recipe(phases(70), "x")
+
+
 def test_pretraining_may_be_left_out():
     assert parse_recipe(GOOD, "x").pretrain_stage.phases == ()
 
@@ -37,14 +46,14 @@ def test_all_problems_are_named_at_once():
     assert str(error.value) == (
         "my.toml: float.speed is unknown; float.phases[0].size is 65, expected a multiple of 32; "
         "float.phases is empty; float.lr is -1, expected a positive number; qat.phases[0] is "
-        "{'size': 64, 'images': 0}, expected whole numbers size, images, batch, window; qat.phases is empty; "
+        "{'size': 64, 'images': 0}, expected whole numbers size, images, batch, window, width; qat.phases is empty; "
         "qat.box_loss is 'l2', expected giou or l1; model_name is unknown; data is missing. Correct the recipe."
     )
 
 
 def test_unknown_recipe_and_unreadable_file(tmp_path):
     with pytest.raises(
-        RecipeError, match=r"^codenet-z: no such recipe, expected one of codenet-a, codenet-tiny, or"
+        RecipeError, match=r"^codenet-z: no such recipe, expected one of bccd-a, codenet-a, codenet-tiny, or"
     ):
         load_recipe("codenet-z")
     path = tmp_path / "r.toml"

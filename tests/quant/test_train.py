@@ -9,7 +9,7 @@ import torch
 from quant.data.augment import augment
 from quant.data.scenes import Scenes
 from quant.data.types import Sample
-from quant.feed import TrainingCrops, TrainingImages
+from quant.feed import TrainingCrops, TrainingImages, shrunk
 from quant.models import ModelConfig, build
 from quant.objectives import Classifier, classification_loss, detector_loss
 from quant.recipe import Phase, Stage
@@ -150,18 +150,39 @@ def test_other_data_sets_are_permuted_per_epoch_augmented_and_letterboxed():
     assert crop.shape == (32, 32, 3) and int(label) in (-1, 0, 1)
 
 
+def test_photographs_are_shrunk_once_and_fill_a_frame_of_their_shape():
+    data = Photos()
+    images = TrainingImages(data, Phase(32, 1, width=64), 0)
+    reads = []
+    read = type(data).__getitem__
+    data.__class__ = type("Counted", (Photos,), {"__getitem__": lambda s, k: reads.append(k) or read(s, k)})
+    samples = [images.source(k) for k in range(6)]
+    assert len(reads) == 3 and all(
+        s.image.shape == (40, 60, 3) for s in samples
+    )  # smaller than 1.5 times the frame
+    pixels, target = images[0]
+    assert pixels.shape == (32, 64, 3) and target.shape == (8, 8, 16)
+    large = Sample(np.zeros((480, 640, 3), np.uint8), np.array([[64, 48, 320, 240]], np.float32), 0, 0, 0)
+    small = shrunk(large, 192, 256)
+    assert small.image.shape == (288, 384, 3)
+    np.testing.assert_allclose(small.boxes, [[38.4, 28.8, 192, 144]], rtol=1e-6)
+
+
 def test_augmentation_moves_boxes_with_the_pixels():
     image = np.zeros((80, 80, 3), np.uint8)
     image[20:50, 30:60] = (255, 0, 0)
     sample = Sample(image, np.array([[30, 20, 60, 50]], np.float32), np.array([0]), np.array([False]), 0)
-    for seed in range(20):
-        out = augment(sample, np.random.default_rng(seed))
+    tops = set()
+    for seed in range(40):
+        out = augment(sample, np.random.default_rng(seed // 2), upside_down=bool(seed % 2))
+        tops.add(float(out.boxes[0, 1]))
         red = out.image[..., 0].astype(int) - out.image[..., 2]
         where = np.argwhere(red > red.max() / 2)
         assert len(out.boxes) == 1
         y1, x1, y2, x2 = *where.min(0), *(where.max(0) + 1)
         # Resampling moves the edge by up to a pixel.
         np.testing.assert_allclose(out.boxes[0], [x1, y1, x2, y2], atol=1)
+    assert len(tops) > 20  # some of those that may be are mirrored upside down
 
 
 def test_parameter_groups_know_scales_offsets_and_weights():
