@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,6 @@ from rich.markup import escape
 from codesign.cli_common import Json, figure, note, out, print_json, table, verb, working
 from codesign.errors import PlanError
 
-SHOWN = 5  # engines of a search
 Model = Annotated[str, typer.Argument(help="A model.onnx, a bundle, or the name of a shipped model.")]
 
 
@@ -79,51 +79,47 @@ def build(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
     board: Annotated[str, typer.Option(help="A board's name, or the path of its TOML.")] = "ultra96",
     lanes: Annotated[
-        int | None, typer.Option(help="Bytes a word: 1, 2, 4, 8 or 16 (else the board's).")
+        int | None, typer.Option(help="Bytes a word: 1, 2, 4, 8 or 16 (else the fastest that fits).")
     ] = None,
     array: Annotated[
         str | None,
         typer.Option(
-            help="PIXELSxTURNS: pixels computed at once, and turns for a word of outputs (else 1x1)."
+            help="PIXELSxTURNS: pixels computed at once, and turns for a word of outputs (else the fastest that fits)."
         ),
     ] = None,
-    search: Annotated[
-        bool,
-        typer.Option(
-            "--search", help="Take the lanes and the array that are estimated fastest among those that fit."
-        ),
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a bundle: HLS C++, the program the engine walks, weights, manifest.
 
-    The directory is written beside and then renamed: an interrupted build leaves an earlier one as it was. --search
-    takes seconds; what it looked at is printed, and all of its figures are estimated.
+    The engine is the one that is estimated fastest among those that fit the board. The search takes seconds, once for
+    each model and board; --lanes and --array together leave nothing to search, nor a budget. The directory is written
+    beside and then renamed: an interrupted build leaves an earlier one as it was.
     """
-    with working("Searching and building" if search else "Building"):
-        facts = build_bundle(model, output, board, lanes, _array(array), search)
+    with working("Building") as say:
+        facts = build_bundle(model, output, board, lanes, _array(array), say)
     if as_json:
         print_json(facts)
         return
-    if search:
-        rows = [
-            (
-                str(c["lanes"]),
-                f"{c['pixels']}x{c['turns']}",
-                f"{c['frames_per_s']:.1f}",
-                str(c["dsps"]),
-                str(c["bram36"]),
-            )
-            + (f"{c['luts']:,}", "" if c["fits"] else "too large")
-            for c in facts["choices"][:SHOWN]
-        ]
-        head = ("lanes", "array", "frames/s", "DSP", "BRAM36", "LUT", "")
-        table(f"{len(facts['choices'])} engines estimated, the first one taken", head, rows)
     out.print(
         f"{escape(str(output))}: {facts['steps']} steps, {facts['lanes']} lanes for {facts['board']}, program "
         f"{facts['program_bytes']:,} bytes, memory {facts['memory_bytes']:,} bytes."
     )
+    if facts["choices"]:
+        out.print(engine_text(facts))
+        note(f"{len(facts['choices'])} engines estimated{' in an earlier search' if facts['kept'] else ''}.")
     note(f"Next: codesign verify {output}")
+
+
+def engine_text(facts: dict[str, Any]) -> str:
+    """What a search took; then the next best, and where the board's budget ends."""
+    (taken, *others), budget = facts["choices"], facts["budget"]
+    names = (("DSP", "dsps"), ("BRAM36", "bram36"), ("LUT", "luts"))
+    size = ", ".join(f"{taken[k]:,} of {budget[what]:,} {what}" for what, k in names)
+    text = f"Engine: {taken['engine']}: {taken['frames_per_s']:.1f} frames/s estimated, {size}.\n"
+    if others:
+        larger = ", but larger" if others[0]["frames_per_s"] > taken["frames_per_s"] else ""
+        text += f"Next best: {others[0]['engine']}: {others[0]['frames_per_s']:.1f} frames/s{larger}. "
+    return text + (f"The budget ends: {facts['end']}." if facts["end"] else "No larger engine is faster.")
 
 
 def _array(text: str | None) -> tuple[int, int] | None:
@@ -146,13 +142,16 @@ def build_bundle(
     board: str,
     lanes: int | None = None,
     array: tuple[int, int] | None = None,
-    search: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """The work of `build`, which `demo` does too. Returns what there is to say about the bundle."""
+    """The work of `build`, which `demo` does too. Returns what there is to say about the bundle.
+
+    Lanes and array that are not given are searched; `say` hears how far that is.
+    """
     from codesign.board import CARRIED, load_board
     from codesign.bundle import write
     from codesign.emit import sources
-    from codesign.explore import Choice, explore
+    from codesign.explore import explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
     from codesign.shipped import find_model
@@ -160,11 +159,13 @@ def build_bundle(
     facts = load_board(board)
     path = find_model(model)
     graph = import_model(path)
-    choices: tuple[Choice, ...] = ()
-    if search:
-        made, choices = explore(graph, facts, lanes, array)
+    searched: dict[str, Any] = {"choices": [], "end": "", "kept": False}
+    if lanes is not None and array is not None:
+        made = plan(graph, lanes, array=array)
     else:
-        made = plan(graph, lanes or facts.lanes, array=array or (1, 1))
+        found = explore(graph, facts, lanes, array, say)
+        made = found.plan
+        searched = {"choices": [c.to_json() for c in found.choices], "end": found.end, "kept": found.kept}
     program = made.program
     write(
         output,
@@ -182,8 +183,9 @@ def build_bundle(
         "board": facts.name,
         "lanes": program.lanes,
         "array": [made.config.pixels, made.config.turns],
-        "choices": [c.to_json() for c in choices],
+        "budget": {"DSP": facts.dsps, "BRAM36": facts.bram36, "LUT": facts.luts},
         "steps": len(program.steps),
         "program_bytes": int(program.encode().size),
         "memory_bytes": program.memory_words * program.lanes,
+        **searched,
     }

@@ -152,11 +152,14 @@ def demo(
     pictures = read_all(paths)
     start = time.perf_counter()
     with working(f"Building {model} for {board}") as say:
-        facts = build_bundle(model, output / "bundle", board)
+        facts = build_bundle(model, output / "bundle", board, say=say)
         bundle = load(output / "bundle")
         say("Compiling the C++")
         runner = csim_runner(bundle)
-    out.print(f"[bold]1[/] built {model} for {board}: {facts['steps']} steps, {facts['lanes']} lanes")
+    shape = "x".join(map(str, facts["array"]))
+    out.print(
+        f"[bold]1[/] built {model} for {board}: {facts['steps']} steps, {facts['lanes']} lanes, array {shape}"
+    )
     found = [runner.detect(p).above(score) for p in tracked(pictures, "Simulating the C++")]
     classes = runner.detector.classes
     drawn = [draw(p, f, classes) for p, f in zip(pictures, found, strict=True)]

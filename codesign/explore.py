@@ -1,92 +1,278 @@
-"""Which engine for a model on a board: lanes and shape of the array, by what is estimated.
+"""Which engine for a model on a board: lanes, shape of the array, memories on chip and fusion, by what is estimated.
 
-The choices are few: a handful of lanes, few turns, and as many pixels at once as the multipliers allow. All of them are
-estimated; a sampler would only leave some out. A program depends on the lanes alone, so that one plan serves every
-shape of the array.
+    found = explore(graph, board)
+    found.plan          of the engine that is taken
+    found.choices       every engine that fits and was estimated, the one taken first
+
+A point of the search is lanes, pixels and turns of the array, bytes of weights and words of a row on chip. What an
+engine needs is quickly counted, so that only those that fit are estimated, and a plan serves every shape of the array.
+Few points are all looked at. Of many, Optuna's TPE looks at some, the largest arrays with the usual memories first;
+then one thing after the other is changed in the best, until none is better. Last, a window is stored rather than fused
+with the convolution behind it where a step for each is estimated faster on the engine that is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING
 
 from codesign.board import LANES, Board
+from codesign.choices import Choice, Result, keep, kept, key_of, weight_kib
 from codesign.errors import PlanError
-from codesign.estimate import estimate, used_macs
+from codesign.estimate import Estimate, estimate
+from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig
-from codesign.resources import fits, over_budget, resources
+from codesign.resources import budget, fits, over_budget, resources
+
+if TYPE_CHECKING:
+    import optuna
 
 MOST_PIXELS = 16
-TURNS = (1, 2, 4)
+TURNS = (4, 2, 1)
+WEIGHT_KIB = (16, 32, 64, 128)
+ROW_WORDS = (256, 512, 1024)
 SLACK = 1.02  # of two engines as fast as this, the smaller one
+FEW = 64  # points that are all looked at
+TRIALS = 80  # of more
+RANDOM = 10  # of them, before TPE has a model
+SEED = 0  # the same engine every time
+
+Say = Callable[[str], None]
+Point = dict[str, int]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An engine, what it is estimated to need, and how fast. DSP, BRAM36 and LUT as resources.py counts them."""
+class Found:
+    """What a search ended with. `choices`, `apart` and `end` as in Result; `kept`: from an earlier search."""
 
-    config: EngineConfig
-    frames_per_s: float
-    dsps: int
-    bram36: int
-    luts: int
-    fits: bool
-
-    def to_json(self) -> dict[str, Any]:
-        shape = {name: getattr(self.config, name) for name in ("lanes", "pixels", "turns")}
-        return shape | {k: v for k, v in asdict(self).items() if k != "config"}
+    plan: Plan
+    choices: tuple[Choice, ...]
+    apart: tuple[str, ...]
+    end: str
+    kept: bool
 
 
 def explore(
-    graph: Graph, board: Board, lanes: int | None = None, array: tuple[int, int] | None = None
-) -> tuple[Plan, tuple[Choice, ...]]:
-    """The best plan for a board, and every choice that was looked at, best first.
+    graph: Graph,
+    board: Board,
+    lanes: int | None = None,
+    array: tuple[int, int] | None = None,
+    say: Say = lambda text: None,
+) -> Found:
+    """The best plan for a board, and every engine that was estimated. The same arguments give the same result.
 
-    `lanes` and `array` (pixels, turns) leave only those. Raises PlanError if none fits the board, with the units that
-    are too large in the one that comes nearest, or if the graph cannot be planned.
+    `lanes` and `array` (pixels, turns) leave only those. `say` hears how far it is. Results are kept in the folder of
+    compiled simulations. Raises PlanError if no engine fits the board, with the units that are too large in the one
+    that comes nearest, or if the graph cannot be planned.
     """
-    plans: dict[int, Plan] = {}
-    found: list[Choice] = []
-    for n in _lanes(board) if lanes is None else (lanes,):
-        made = plans[n] = plan(graph, n)
-        macs = [used_macs(step, n) for step in made.program.steps]
-        for pixels, turns in _shapes(made.config, board) if array is None else (array,):
-            if n % turns:
+    key = key_of(graph, board, lanes, array)
+    known = kept(key)
+    result = known or _Search(graph, board, lanes, array, say).run()
+    if known is None:
+        keep(key, result)
+    made = plan(graph, config=result.choices[0].config, apart=result.apart)
+    return Found(made, result.choices, result.apart, result.end, known is not None)
+
+
+def _cost(made: Plan, board: Board) -> Estimate:
+    """Without counting multiply-accumulates, which takes longer than the rest."""
+    return estimate(made.program, made.config, board, macs=[(0, 0)] * len(made.program.steps))
+
+
+def _speed(made: Plan, board: Board) -> float:
+    return 1 / _cost(made, board).seconds
+
+
+class _Search:
+    """Points that were looked at, and the plans that they share."""
+
+    def __init__(
+        self, graph: Graph, board: Board, lanes: int | None, array: tuple[int, int] | None, say: Say
+    ) -> None:
+        self.graph, self.board, self.say = graph, board, say
+        self.space: dict[str, Sequence[int]] = {  # every list from small to large engines
+            "lanes": _lanes(board) if lanes is None else (lanes,),
+            "weight_kib": WEIGHT_KIB,
+            "row_words": ROW_WORDS,
+            "turns": TURNS if array is None else (array[1],),
+            "pixels": range(1, MOST_PIXELS + 1) if array is None else (array[0],),
+        }
+        self.plans: dict[tuple[int, int, int], Plan] = {}
+        self.found: dict[EngineConfig, tuple[Choice, Point]] = {}
+        self.misses: dict[EngineConfig, float] = {}  # over the budget, and by what factor at most
+
+    def run(self) -> Result:
+        few = prod(map(len, self.space.values())) <= FEW
+        self._study(None if few else TRIALS, () if few else self._starts())
+        if not self.found:
+            self._refuse()
+        self._around()
+        best, point = self._best()
+        others = sorted((c for c, _ in self.found.values() if c is not best), key=lambda c: -c.frames_per_s)
+        apart = stored_windows(self.graph, best.config, self.board)
+        made = plan(self.graph, config=best.config, apart=apart)
+        best = replace(best, frames_per_s=_speed(made, self.board))
+        return Result((best, *others), apart, self._end(best, point))
+
+    def _around(self) -> None:
+        """All arrays with the lanes and memories of the best engine, and others of those, until none is better."""
+        seen: Point = {}
+        while (best := self._best()[1]) != seen:
+            seen = best
+            for name in ("lanes", "weight_kib", "row_words"):
+                for value in self.space[name]:
+                    self._value(best | {name: value})
+            for turns, pixels in product(self.space["turns"], self.space["pixels"]):
+                self._value(best | {"turns": turns, "pixels": pixels})
+
+    def _value(self, point: Point) -> float:
+        """Frames/s of an engine that fits; below zero, and the lower the larger, where it does not."""
+        config = self._config(point)
+        if config is None:
+            return -float(MOST_PIXELS)
+        if config in self.found:
+            return self.found[config][0].frames_per_s
+        size = resources(config)
+        if not fits(size, self.board):
+            self.misses[config] = max(need / max(have, 1) for _, need, have in budget(size, self.board))
+            return -self.misses[config]
+        speed = _speed(replace(self._plan(point), config=config), self.board)
+        self.found[config] = Choice(config, speed, size.dsps, size.bram36, size.luts), point
+        return speed
+
+    def _plan(self, point: Point) -> Plan:
+        """Of its lanes and memories, as far as the model can use them: the array changes no step."""
+        lanes, kib, words = (point[name] for name in ("lanes", "weight_kib", "row_words"))
+        most_kib, most_words = self.space["weight_kib"][-1], self.space["row_words"][-1]
+        most = self._planned(lanes, most_kib, most_words)
+        kib = most_kib if kib >= weight_kib(most.config) else kib
+        words = most_words if words >= most.config.row_words else words
+        return self._planned(lanes, kib, words)
+
+    def _planned(self, lanes: int, kib: int, words: int) -> Plan:
+        key = lanes, kib, words
+        if key not in self.plans:
+            self.plans[key] = plan(self.graph, lanes, limits=Limits(kib << 10, words))
+        return self.plans[key]
+
+    def _config(self, point: Point) -> EngineConfig | None:
+        """None where the turns do not divide the lanes."""
+        if point["lanes"] % point["turns"]:
+            return None
+        return replace(self._plan(point).config, pixels=point["pixels"], turns=point["turns"])
+
+    def _fits(self, point: Point) -> bool:
+        config = self._config(point)
+        return config is not None and fits(resources(config), self.board)
+
+    def _starts(self) -> list[Point]:
+        """The usual memories, with the largest array that fits for each number of lanes and turns."""
+        usual = {"weight_kib": Limits().weight_bytes >> 10, "row_words": Limits().row_words}
+        starts = []
+        for lanes in self.space["lanes"]:
+            for turns in self.space["turns"]:
+                every = [usual | {"lanes": lanes, "turns": turns, "pixels": n} for n in self.space["pixels"]]
+                starts += [next(filter(self._fits, reversed(every)), every[0])]
+        return starts
+
+    def _study(self, trials: int | None, starts: Sequence[Point]) -> None:
+        """So many points, `starts` first; or all of them."""
+        import optuna  # takes half a second
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        some = optuna.samplers.TPESampler(seed=SEED, multivariate=True, n_startup_trials=len(starts) + RANDOM)
+        every = optuna.samplers.GridSampler(self.space, seed=SEED)
+        study = optuna.create_study(direction="maximize", sampler=every if trials is None else some)
+        for start in starts:
+            study.enqueue_trial(dict(start))
+
+        def look(trial: optuna.Trial) -> float:
+            best = max((choice.frames_per_s for choice, _ in self.found.values()), default=0.0)
+            self.say(f"Searching: {trial.number} engines looked at, best {best:.1f} frames/s estimated")
+            return self._value({name: _suggested(trial, name, self.space[name]) for name in self.space})
+
+        study.optimize(look, n_trials=trials)
+
+    def _best(self) -> tuple[Choice, Point]:
+        fastest = max(choice.frames_per_s for choice, _ in self.found.values())
+        close = [pair for pair in self.found.values() if pair[0].frames_per_s * SLACK >= fastest]
+        return min(
+            close, key=lambda pair: (pair[0].dsps, pair[0].bram36, pair[0].luts, -pair[0].frames_per_s)
+        )
+
+    def _refuse(self) -> None:
+        if self.misses:
+            nearest = min(self.misses, key=lambda config: self.misses[config])
+            raise PlanError(over_budget(nearest, self.board, searched=True))
+        pixels, turns, lanes = (self.space[name] for name in ("pixels", "turns", "lanes"))
+        raise PlanError(f"array: {pixels[0]} pixels in {turns[0]} turns, expected turns that divide "
+                        f"{' or '.join(map(str, lanes))} lanes. Use {pixels[0]}x1.")  # fmt: skip
+
+    def _end(self, best: Choice, point: Point) -> str:
+        """Of the engines that are one step larger in one thing and faster, what the one that nearly fits lacks."""
+        lacking: list[tuple[float, str]] = []
+        for name, values in self.space.items():
+            at = list(values).index(point[name])
+            larger = point | {name: values[min(at + 1, len(values) - 1)]}
+            config = self._config(larger)
+            if config is None or fits(resources(config), self.board):
                 continue
-            config = replace(made.config, pixels=pixels, turns=turns)
-            size = resources(config)
-            speed = 1 / estimate(made.program, config, board, macs=macs).seconds
-            found.append(Choice(config, speed, size.dsps, size.bram36, size.luts, fits(size, board)))
-    if not found:
-        raise PlanError(
-            f"array: {array} turns do not divide the lanes, expected a divisor. Use 1, 2 or 4 turns."
-        )
-    fitting = [c for c in found if c.fits]
-    if not fitting:
-        nearest = min(
-            found, key=lambda c: (max(c.dsps / board.dsps, c.bram36 / board.bram36), -c.frames_per_s)
-        )
-        raise PlanError(over_budget(nearest.config, board, searched=True))
-    fastest = max(c.frames_per_s for c in fitting)
-    best = min((c for c in fitting if c.frames_per_s * SLACK >= fastest), key=lambda c: (c.dsps, c.luts))
-    order = sorted(found, key=lambda c: (c is not best, not c.fits, -c.frames_per_s))
-    made = plans[best.config.lanes]
-    return Plan(best.config, made.program), tuple(order)
+            if _speed(replace(self._plan(larger), config=config), self.board) > best.frames_per_s:
+                over = [(need / max(have, 1), what, need, have)
+                        for what, need, have in budget(resources(config), self.board)]  # fmt: skip
+                excess, what, need, have = max(over)
+                lacking.append(
+                    (excess, f"{_difference(name, config)} would need {need:,} {what} of {have:,}")
+                )
+        return min(lacking, default=(0.0, ""))[1]
+
+
+def _suggested(trial: optuna.Trial, name: str, values: Sequence[int]) -> int:
+    if isinstance(values, range):
+        return trial.suggest_int(name, values[0], values[-1])
+    return int(trial.suggest_categorical(name, tuple(values)))
+
+
+def _difference(name: str, config: EngineConfig) -> str:
+    texts = {
+        "lanes": f"{config.lanes} lanes",
+        "weight_kib": f"{weight_kib(config):g} KiB of weights",
+        "row_words": f"rows of {config.row_words}",
+    }
+    return texts.get(name, f"an array of {config.pixels}x{config.turns}")
+
+
+def stored_windows(graph: Graph, config: EngineConfig, board: Board) -> tuple[str, ...]:
+    """Results of windows that are stored: where a step for the window and one behind it cost less than one for both."""
+    fused = plan(graph, config=config)
+    try:
+        single = _by_nodes(plan(graph, config=config, fuse=False), board)
+    except PlanError:  # the engine was made for fused windows, and has no room for others
+        return ()
+    together = _by_nodes(fused, board)
+    windows = {nodes[0]: nodes for nodes in single}
+    chosen = []
+    for nodes, cycles in together.items():
+        window = windows[nodes[0]]
+        if nodes != window and single[window] + single[nodes[len(window) :]] < cycles:
+            chosen.append(window[-1])
+    made = plan(graph, config=config, apart=chosen)
+    return tuple(chosen) if _cost(made, board).cycles < _cost(fused, board).cycles else ()
+
+
+def _by_nodes(made: Plan, board: Board) -> dict[tuple[str, ...], int]:
+    """Cycles of all steps that compute the same values."""
+    cycles: dict[tuple[str, ...], int] = {}
+    for step, cost in zip(made.program.steps, _cost(made, board).steps, strict=True):
+        cycles[step.nodes] = cycles.get(step.nodes, 0) + cost.cycles
+    return cycles
 
 
 def _lanes(board: Board) -> Sequence[int]:
-    """Words as wide as a port, half and twice that: narrower ones leave the memory idle, wider ones only wait."""
-    port = board.hp_width_bits // 8
-    return [n for n in LANES if port // 2 <= n <= 2 * port] or [max(LANES)]
-
-
-def _shapes(config: EngineConfig, board: Board) -> Iterator[tuple[int, int]]:
-    """(pixels, turns)."""
-    for turns in (t for t in TURNS if config.lanes % t == 0):
-        each = resources(replace(config, pixels=1, turns=turns)).dsps
-        most = max(1, min(MOST_PIXELS, board.dsps // each))
-        for pixels in range(1, most + 1):  # maps are seldom a multiple of the most
-            yield pixels, turns
+    """Those the board suggests, which are as wide as its ports, half and twice as many."""
+    return [n for n in LANES if board.lanes <= 2 * n <= 4 * board.lanes]

@@ -245,7 +245,7 @@ def _remedy(config: EngineConfig, board: Board, searched: bool) -> str:
     others = [
         name for name in board_names() if name != board.name and fits(resources(config), load_board(name))
     ]
-    offers = [] if searched else ["build with --search, which looks for an engine that fits"]
+    offers = [] if searched else ["build without --lanes or --array, which looks for an engine that fits"]
     offers += [f"build for {', '.join(others)}"] if others else []
     text = ", or ".join(offers) or "build a smaller model"
     return f"{text[0].upper()}{text[1:]}."

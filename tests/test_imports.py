@@ -38,7 +38,11 @@ ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
     "codesign/roofline.py": COMPILER | {"matplotlib"},
+<<<<<<< HEAD
     "codesign/compare_pictures.py": COMPILER | {"matplotlib"},
+=======
+    "codesign/explore.py": COMPILER | {"optuna"},
+>>>>>>> e7de484 (Search every build's engine: lanes, array, memories and fusion, with Optuna, once for each model and board)
     "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},
@@ -167,7 +171,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_nothing_heavy_is_loaded(statement):
     heavy = {"torch", "brevitas", "pynq", "matplotlib", "scipy", "sklearn", "skimage", "onnxscript", "qonnx"}
     # hls4ml is searched for headers and never imported; quantizers comes with it.
-    heavy |= {"hls4ml", "quantizers", "h5py"}
+    heavy |= {"hls4ml", "quantizers", "h5py", "optuna", "sqlalchemy"}
     assert loaded_by(statement) & heavy == set()
 
 

@@ -57,7 +57,7 @@ def test_every_emitted_project(model: str, tmp_path: Path) -> None:
     for board in board_names():
         for lanes in (None, *LANES):
             hls = tmp_path / f"{board}-{lanes}" / "hls"
-            build_bundle(model, hls.parent, board, lanes)
+            build_bundle(model, hls.parent, board, lanes, None if lanes is None else (1, 1))
             texts = {
                 p.relative_to(hls).as_posix(): p.read_bytes() for p in sorted(hls.rglob("*")) if p.is_file()
             }
