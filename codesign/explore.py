@@ -137,12 +137,13 @@ class _Search:
             return -float(MOST_PIXELS)
         if config in self.found:
             return self.found[config][0].frames_per_s
-        size = resources(config)
-        if not fits(size, self.board):
-            self.misses[config] = max(need / max(have, 1) for _, need, have in budget(size, self.board))
+        size = budget(resources(config), self.board)
+        if any(need > have for _, need, have in size):
+            self.misses[config] = max(need / max(have, 1) for _, need, have in size)
             return -self.misses[config]
         speed = _speed(replace(self._plan(point), config=config), self.board)
-        self.found[config] = Choice(config, speed, size.dsps, size.bram36, size.luts), point
+        used = {what: need for what, need, _ in size}
+        self.found[config] = Choice(config, speed, used["DSP"], used["BRAM36"], used["LUT"]), point
         return speed
 
     def _plan(self, point: Point) -> Plan:
@@ -230,6 +231,12 @@ class _Search:
                     (excess, f"{_difference(name, config)} would need {need:,} {what} of {have:,}")
                 )
         return min(lacking, default=(0.0, ""))[1]
+
+
+def _size(config: EngineConfig) -> tuple[int, int, int]:
+    """By what two engines are compared; in DSPs is what can be nowhere else."""
+    found = resources(config)
+    return found.dsps, found.bram36, found.luts
 
 
 def _suggested(trial: optuna.Trial, name: str, values: Sequence[int]) -> int:

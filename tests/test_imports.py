@@ -38,11 +38,8 @@ ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
     "codesign/roofline.py": COMPILER | {"matplotlib"},
-<<<<<<< HEAD
     "codesign/compare_pictures.py": COMPILER | {"matplotlib"},
-=======
     "codesign/explore.py": COMPILER | {"optuna"},
->>>>>>> e7de484 (Search every build's engine: lanes, array, memories and fusion, with Optuna, once for each model and board)
     "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},

@@ -106,7 +106,6 @@ def test_over_budget_names_the_largest_and_a_remedy():
     assert over_budget(EngineConfig(lanes=8), board) == ""
     fitting = EngineConfig(pixels=4, turns=2, weight_tiles=512)
     assert all(need <= have for _, need, have in budget(resources(fitting), board))
-<<<<<<< HEAD
     assert over_budget(EngineConfig(pixels=4, weight_tiles=256), load_board("zcu104")) == ""
     refused = over_budget(EngineConfig(pixels=4, weight_tiles=512), board).splitlines()
     assert refused[0] == "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512)."
@@ -115,12 +114,7 @@ def test_over_budget_names_the_largest_and_a_remedy():
         and " LUT of 70560 (estimated). Largest: requantizers (" in refused[1]
     )
     assert refused[1].endswith(
-        " Build with --search, which looks for an engine that fits, or build for zcu104."
-=======
-    assert over_budget(EngineConfig(pixels=4, weight_tiles=512), board) == (
-        "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512). Build without --lanes "
-        "or --array, which looks for an engine that fits, or build for zcu104."
->>>>>>> e7de484 (Search every build's engine: lanes, array, memories and fusion, with Optuna, once for each model and board)
+        " Build without --lanes or --array, which looks for an engine that fits, or build for zcu104."
     )
     huge = EngineConfig(lanes=64, weight_tiles=1 << 16)
     assert over_budget(huge, board).endswith(
