@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign import cli, published
+from codesign import cli
 from codesign.board import Board, load_board
 from codesign.bundle import load
 from codesign.dram import LATENCY_S, USABLE, dram
@@ -214,28 +214,6 @@ def test_the_memory_of_a_board(board: Board):
     assert (found.beats, dram(load_board("pynq-z2"), 16).beats) == (1, 2)
     assert found.cycles(1000, 200) == -(-1200 * 16 // found.bytes_per_cycle)
     assert dram(replace(board, dram_bytes_per_s=10**12), 16).cycles(1000, 200) == 1000
-
-
-@pytest.mark.parametrize("config", published.CONFIGS, ids=lambda c: c.name)
-def test_published_times_within_15_percent(config: published.Published):
-    layers = list(published.convolutions(config.size, config.widths))
-    assert len(layers) == 74 - 1 - 3, "all but the stem and the last of three heads"
-    assert published.milliseconds(layers) == pytest.approx(config.measured_ms, rel=0.15)
-
-
-def test_published_shapes_are_the_network_s():
-    """Without the stem and the last 1x1 of each head, as that engine ran it."""
-    graph = random_codenet_graph(
-        size=64, widths=published.WIDTHS_1X, repeats=published.REPEATS, decoder=published.DECODER, head=published.HEAD
-    )  # fmt: skip
-    types = graph.types()
-    left_out = {"stem", "hm", "wh", "reg", "head.hm.out", "head.wh.out", "head.reg.out"}
-    theirs = sum(n.op.macs(*(types[s] for s in n.inputs)) for n in graph.nodes if n.name not in left_out)
-    ours = sum(
-        la.pixels * (9 * la.inputs if la.depthwise else la.inputs * la.outputs)
-        for la in published.convolutions(64, published.WIDTHS_1X)
-    )
-    assert ours == theirs
 
 
 def verb(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
