@@ -1,5 +1,7 @@
 """Whole networks on the engine: lanes, fusion, tiles, types and compilers never change a bit."""
 
+import ctypes
+import json
 import shutil
 from dataclasses import replace
 
@@ -8,14 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codesign import cycles
+from codesign.board import load_board
 from codesign.csim import Simulator
+from codesign.dram import dram
+from codesign.emit import sources
 from codesign.ir import Graph, IntType, evaluate
 from codesign.ops import Concat, MaxPool, Shuffle, Slice, Upsample
-from codesign.plan import plan
-from tests.engine.engines import LANES, assert_equal, engine, generic, simulate
+from codesign.plan import Plan, plan
+from tests.engine.engines import ARRAY, LANES, assert_equal, engine, generic, simulate
 from tests.models import CONFIG_A, I8, U8, Builder, random_codenet_graph, random_feeds
 
 WIDE = {"widths": (24, 36, 40, 48, 70), "repeats": (2, 3, 1), "decoder": (33, 20, 16), "head": 17}
+PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the array, by the bits of weights
 NETWORKS = {
     "stride4": lambda: random_codenet_graph(seed=1, size=64),
     "maxpool": lambda: random_codenet_graph(seed=2, size=64, stem="maxpool", max_offset=3),
@@ -84,8 +91,7 @@ def test_weight_tiles_never_change_a_bit(network, tiles):
     """The same engine, its weights brought in ever smaller parts."""
     graph, feeds, wanted = network
     config = generic(16)
-    passes = {"none": 0, "int4": 1, "int8": 2}
-    least = max(passes[s.pointwise] * s.pointwise_in for s in plan(graph, config=config).program.steps)
+    least = max(PASSES[s.pointwise] * s.pointwise_in for s in plan(graph, config=config).program.steps)
     small = replace(config, weight_tiles=least + tiles - 1)
     planned = plan(graph, config=small)
     assert_equal(Simulator(engine(config), planned.program).run(feeds), wanted)
@@ -194,6 +200,85 @@ def test_random_graphs(seed, size, lanes, fuse, exact, narrow):
     planned = plan(graph, config=replace(config, window_groups=2) if narrow else config, fuse=fuse)
     # The program of a smaller engine runs on any larger one.
     assert_equal(Simulator(engine(config, kind), planned.program).run(feeds), wanted)
+
+
+SHAPES = [(16, 3, 16), (16, 8, 2), (8, 7, 1), (4, 1, 4), (2, 16, 1), (1, 4, 1)]
+SHAPES += [(n, *ARRAY[n]) for n in LANES]  # lanes, pixels, turns
+
+
+def random_plan(graph: Graph, lanes: int, data: st.DataObject) -> Plan:
+    """With less room than the generic engine has: rows, filters, weights, outputs; and with any windows stored."""
+    config = generic(lanes)
+    whole = plan(graph, config=config, fuse=False).program.steps
+    gathered = [s for s in whole if s.window == "gather"]  # these rows cannot be divided
+    rows = [-(-s.width >> config.pack_log2) if s.packed else s.width * s.groups for s in gathered]
+    least = max([1, *rows, *(s.width for s in whole if s.window not in ("pass", "gather"))])
+    windows = sorted({s.nodes[-1] for s in whole if s.window not in ("pass", "gather")})
+    config = replace(
+        config,
+        row_words=least + data.draw(st.integers(0, 40)),
+        window_groups=data.draw(st.integers(1, 8)),
+        output_words=data.draw(st.integers(1, 8)),
+    )
+    fuse, apart = data.draw(st.booleans()), data.draw(st.sets(st.sampled_from(windows or [""])))
+    steps = plan(graph, config=config, fuse=fuse, apart=apart).program.steps
+    tiles = max((PASSES[s.pointwise] * s.pointwise_in for s in steps), default=1)
+    config = replace(config, weight_tiles=max(1, tiles) + data.draw(st.integers(0, 12)))
+    return plan(graph, config=config, fuse=fuse, apart=apart, base=data.draw(st.integers(0, 50)))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from(SHAPES), st.data())
+def test_random_plans_of_random_graphs(seed, size, shape, data):
+    """Lanes, array, memories on chip, fusion: whatever a search may choose, the bits are the graph's."""
+    graph = random_graph(seed, size)
+    lanes, pixels, turns = shape
+    if len(set(graph.outputs)) < len(graph.outputs):
+        return
+    feeds = random_feeds(graph)
+    made = random_plan(graph, lanes, data)
+    config = replace(generic(lanes), pixels=pixels, turns=turns)
+    got = Simulator(engine(config), made.program).run(feeds)
+    assert_equal(got, evaluate(graph, feeds, reference=True))
+
+
+DEPTHS = cycles.depths("\n".join(text for name, text in sources(generic(8)).items() if name.endswith(".hpp")))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 9),
+    st.fixed_dictionaries({name: st.integers(2, 64) for name in DEPTHS}),
+    st.sampled_from(["ultra96", "pynq-z2"]),
+    st.data(),
+)
+def test_depths_of_streams_change_no_bit_and_hang_nothing(seed, size, depths, board, data):
+    """Played cycle by cycle with streams as deep as drawn, behind the memory of a board."""
+    graph = random_graph(seed, size)
+    if len(set(graph.outputs)) < len(graph.outputs):
+        return
+    feeds = random_feeds(graph)
+    made = random_plan(graph, 8, data)
+    texts = sources(generic(8))
+    counted = engine(generic(8), "cycles")
+    facts = cycles.facts(texts, dram(load_board(board), 8))
+    for name, depth in depths.items():
+        assert f"stream {name} {DEPTHS[name]}\n" in facts
+        facts = facts.replace(f"stream {name} {DEPTHS[name]}\n", f"stream {name} {depth}\n")
+    library = ctypes.CDLL(str(counted.path))
+    library.codesign_cycles_start.argtypes = (ctypes.c_char_p,)
+    library.codesign_cycles_report.restype = ctypes.c_char_p
+    assert library.codesign_cycles_start(facts.encode()) == 0
+    got = Simulator(counted, made.program).run(feeds, workers=1)
+    found = [
+        s
+        for region in json.loads(f"[{library.codesign_cycles_report().decode()}]")
+        for s in region["streams"]
+    ]
+    assert {(s["name"], s["depth"]) for s in found if s["name"] in depths} <= set(depths.items())
+    assert len(found) >= len(depths)
+    assert_equal(got, evaluate(graph, feeds, reference=True))
 
 
 @pytest.mark.slow
