@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from codesign.errors import Problem, TypeMismatch
 from codesign.ir import Array, IntType, Node, TensorType
 from codesign.onnx_fold import FOLDABLE, fold, foldable
-from codesign.onnx_site import INCONSISTENT, Pattern, Site, constant_like
+from codesign.onnx_site import INCONSISTENT, Pattern, Site, constant_like, describe_node
 from codesign.onnx_values import (
     NO_SHAPE,
     REFUSED,
@@ -61,11 +61,20 @@ class Importer:
         for info in graph.input:
             if info.name not in self.env:
                 self._declare(info)
-        for node in _needed(graph):
+        needed = _needed(graph)
+        read = {name for node in needed for name in node.input} | {info.name for info in graph.output}
+        for node in needed:
             result = self._visit(node)
             results = result if isinstance(result, tuple) else (result,)
             for name, value in zip(node.output, results, strict=False):
                 self.env[name] = value
+            for name in node.output[len(results) :]:
+                if name in read:
+                    problem = f"has {name!r} as another output, expected that only the first is used"
+                    self.problems.append(
+                        Problem(describe_node(node), problem, "Leave what reads it out of the network.")
+                    )
+                    self.env[name] = Poison()
 
     def _declare(self, info: onnx.ValueInfoProto) -> None:
         dims = [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]

@@ -22,6 +22,15 @@ def same(site: Site) -> Value:
     return value
 
 
+def dropout(site: Site) -> Value:
+    training = site.const(2)
+    if training is not None and training.any():
+        raise Refused(
+            "is in training mode and drops values at random", "Export the network in evaluation mode."
+        )
+    return same(site)
+
+
 def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:
     def pattern(site: Site) -> Value:
         raise Refused(reason, remedy)
@@ -57,7 +66,7 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "DeformConv"): deform_conv,
     ("", "DepthToSpace"): depth_to_space,
     ("", "DequantizeLinear"): dequantize_linear,
-    ("", "Dropout"): same,
+    ("", "Dropout"): dropout,
     ("", "Identity"): same,
     ("", "MaxPool"): maxpool,
     ("", "Mul"): offset_arithmetic,

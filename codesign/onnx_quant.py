@@ -190,6 +190,8 @@ def _clip(site: Site, low: float, high: float) -> Value:
 
 def _clip_codes(site: Site, act: Act, low: float, high: float) -> Act:
     narrowed = _clipped(act, low, high)
+    if narrowed.elem.bits > MAX_ACT_BITS:  # rounded first, and given its range here
+        narrowed = replace(narrowed, elem=IntType.holding(narrowed.lo, narrowed.hi))
     if narrowed != act and isinstance(act.source, str):
         raise Refused(
             "clips codes that no convolution made", f"Put the {site.node.op_type} before the quantizer."

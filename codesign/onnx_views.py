@@ -74,14 +74,24 @@ def _factors(site: Site, act: Act | None) -> list[float] | None:
     except Refused as error:
         site.note(error.reason, error.remedy)
         return None
-    if scales is not None and scales.size == 4:
-        return [float(s) for s in scales.reshape(-1)]
-    if sizes is None or len(sizes) != 4:
+    axes = [a % 4 for a in site.wholes("axes", range(4), count=-1)]
+    factors = [1.0] * 4
+    if scales is not None and scales.size == len(axes):
+        for axis, factor in zip(axes, scales.reshape(-1), strict=True):
+            factors[axis] = float(factor)
+        return factors
+    if (
+        sizes is None
+        or len(sizes) != len(axes)
+        or site.text("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
         return []
     if act is None or 0 in act.shape:
         return None
     h, w, c = act.shape
-    return [1.0, sizes[1] / c, sizes[2] / h, sizes[3] / w]
+    for axis, size in zip(axes, sizes, strict=True):
+        factors[axis] = size / (1, c, h, w)[axis] if axis else 1.0
+    return factors
 
 
 def _sampling(site: Site) -> None:
