@@ -59,9 +59,41 @@ def quantize(
     qat: Annotated[
         bool, typer.Option(help="Train with quantization after calibration and bias correction.")
     ] = True,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures like those that the network will see.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Model file (else MODEL.w8a8.onnx).")
+    ] = None,
+    bits: Annotated[
+        int, typer.Option(min=2, max=8, help="Of weights; first, last and depthwise layers keep 8.")
+    ] = 8,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size (else the file's).")] = None,
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network reads: pixels (0..255), unit (0..1), symmetric (-1..1), or imagenet (mean and std)."
+        ),
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="Of pixels 0..1, one number or R,G,B.")] = None,
+    std: Annotated[str | None, typer.Option(help="Of pixels 0..1, one number or R,G,B.")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="The network reads blue first.")] = False,
+    detector: Annotated[
+        Path | None, typer.Option(help="JSON that says how its heads become boxes: docs/foreign.md.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Names of a classifier's classes, one a line.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Quantize a trained network: fold, calibrate, correct biases, then train with quantization."""
+    """Quantize a trained network: fold, calibrate, correct biases, then train with quantization.
+
+    RUN may also be a float model.onnx from elsewhere, which is quantized on the pictures of --calibrate, without
+    training and without torch. Options from --calibrate on are for such files.
+    """
+    if run.suffix == ".onnx":
+        from codesign.cli_foreign import quantize_onnx
+
+        quantize_onnx(run, calibrate, output, bits, size, pixels, mean, std, bgr, detector, labels, as_json)
+        return
     needs_torch("quantize")
     from quant.pipeline import opened, quantize_trained
 

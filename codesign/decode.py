@@ -9,6 +9,9 @@ published network does without, and its decoder of stride 32 then finds many obj
 
     centre = (column + reg_x, row + reg_y)   size = (wh_x, wh_y) * size_unit   box = (centre -+ size / 2) * stride
 
+Other networks of this family give the logarithm of the size, rows before columns, or centres from the middle of a cell:
+`size_form` exp, `axes` yx and `centre` say so.
+
 The head maps of a float network are decoded by the same functions, with scales of 1.
 """
 
@@ -50,6 +53,9 @@ class Detector:
     nms_iou: float | None = (
         None  # boxes of one class that overlap by more are one object; None: no suppression
     )
+    size_form: str = "linear"  # or "exp": the size is size_unit * e^value
+    axes: str = "xy"  # or "yx": order of the two channels of size and offset
+    centre: float = 0.0  # what is added to both offsets
 
     @classmethod
     def from_meta(
@@ -73,7 +79,14 @@ class Detector:
                 str(heads["offset"]),
                 dict(scales),
                 None if content.get("nms_iou") is None else float(content["nms_iou"]),
+                str(content.get("size_form", "linear")),
+                str(content.get("axes", "xy")),
+                float(content.get("centre", 0.0)),
             )
+            if found.size_form not in ("linear", "exp") or found.axes not in ("xy", "yx"):
+                raise ValueError(
+                    f"size_form {found.size_form} and axes {found.axes}, expected linear or exp, xy or yx"
+                )
             if found.nms_iou is not None and not 0 < found.nms_iou < 1:
                 raise ValueError(f"nms_iou is {found.nms_iou}, expected between 0 and 1")
         except (ValueError, KeyError, TypeError) as error:
@@ -133,10 +146,11 @@ def decode(
     are dropped; without it they are in pixels of the network's input. Boxes without area are dropped.
     """
     (label, row, column), logit = (v.T for v in top_peaks(outputs[detector.heatmap], top))
-    shift = outputs[detector.offset][row, column].astype(np.float64) * detector.scales[detector.offset]
-    size = outputs[detector.size][row, column].astype(np.float64) * (
-        detector.scales[detector.size] * detector.size_unit
-    )
+    order = slice(None, None, -1 if detector.axes == "yx" else 1)
+    shift = outputs[detector.offset][row, column, order].astype(np.float64) * detector.scales[detector.offset]
+    shift = shift + detector.centre
+    size = outputs[detector.size][row, column, order].astype(np.float64) * detector.scales[detector.size]
+    size = (np.exp(size) if detector.size_form == "exp" else size) * detector.size_unit
     centre = np.stack([column, row], axis=1) + shift
     boxes = (np.concatenate([centre - size / 2, centre + size / 2], axis=1) * detector.stride).astype(
         np.float32

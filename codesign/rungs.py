@@ -17,7 +17,7 @@ import onnx
 
 from codesign.bundle import CODE, Bundle
 from codesign.csim import Engine, Simulator
-from codesign.decode import Detections, Detector, decode
+from codesign.decode import META, Detections, Detector, NotADetector, decode
 from codesign.errors import ModelError, ToolMissing
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Graph, evaluate
@@ -34,9 +34,16 @@ class Runner:
     rung: str
     height: int
     width: int
-    detector: Detector
+    heads: Detector | NotADetector
     run: Callable[[Codes], Maps]
     threads: int = 1  # that may use it at the same time, each for a picture of its own
+
+    @property
+    def detector(self) -> Detector:
+        """Raises NotADetector for a network that makes no boxes."""
+        if isinstance(self.heads, NotADetector):
+            raise self.heads
+        return self.heads
 
     def detect(self, image: Pixels) -> Detections:
         """Boxes of one picture of any size, in its own pixels."""
@@ -52,11 +59,21 @@ class Runner:
 
 
 def of_graph(rung: str, graph: Graph, run: Callable[[Codes], Maps], where: str) -> Runner:
-    """A runner of a graph's network. Raises ModelError if its input is no picture, NotADetector without heads."""
+    """A runner of a graph's network. Raises ModelError if its input is no picture."""
     name = picture_input(graph, where)
     height, width, _ = graph.inputs[name].shape
     scales = {output: graph.scales[output] for output in graph.outputs}
-    return Runner(rung, height, width, Detector.from_meta(graph.meta, scales, where), run, cores())
+    return Runner(rung, height, width, heads(graph.meta, scales, where), run, cores())
+
+
+def heads(meta: Mapping[str, str], scales: Mapping[str, float], where: str) -> Detector | NotADetector:
+    """How outputs become boxes, or why they do not. Raises NotADetector for a description that is wrong."""
+    try:
+        return Detector.from_meta(meta, scales, where)
+    except NotADetector as error:
+        if META in meta:
+            raise
+        return error
 
 
 def picture_input(graph: Graph, where: str) -> str:
@@ -106,9 +123,14 @@ def csim_runner(bundle: Bundle, kind: str = "native") -> Runner:
             f"{where}: its inputs are {', '.join(bundle.program.inputs)}, expected one picture i8[H,W,3]."
         )
     scales = {output: bundle.scales[output] for output in bundle.program.outputs}
-    detector = Detector.from_meta(bundle.meta, scales, where)
     simulator = simulator_of(bundle, Engine(bundle.hls, kind))
-    return Runner("csim", *port.shape[:2], detector, lambda codes: simulator.run({name: codes}), cores())
+    return Runner(
+        "csim",
+        *port.shape[:2],
+        heads(bundle.meta, scales, where),
+        lambda codes: simulator.run({name: codes}),
+        cores(),
+    )
 
 
 def simulator_of(bundle: Bundle, engine: Engine) -> Simulator:

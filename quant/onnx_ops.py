@@ -16,10 +16,19 @@ from torch import Tensor
 from torch.autograd import Function
 
 from quant.deform import TAPS, DeformConv2d, square_offsets
+from quant.onnx_functions import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 
-OPSET = 20
-QONNX_DOMAIN, QONNX_VERSION = "qonnx.custom_op.general", 2
 OWN_DOMAIN, OWN_VERSION = "codesign", 1
+
+__all__ = [
+    "OPSET",
+    "OWN_DOMAIN",
+    "OWN_VERSION",
+    "QONNX_DOMAIN",
+    "QONNX_VERSION",
+    "functions",
+    "traced_deform_conv",
+]
 
 _TEMPLATE = ", ".join(f"{float(v)}" for tap in TAPS for v in tap)
 
@@ -41,37 +50,10 @@ SquareDeformConv <group, kernel_shape, strides, pads, max_offset> (x, w, d) => (
                   strides: ints = @strides, pads: ints = @pads> (x, w, offset)
 }}"""
 
-_QUANT = f"""
-<domain: "{QONNX_DOMAIN}", opset_import: ["" : {OPSET}]>
-Quant <signed, narrow, rounding_mode> (x, scale, zero_point, bits) => (y)
-{{
-  signed_i = Constant <value_int: int = @signed> ()
-  narrow_i = Constant <value_int: int = @narrow> ()
-  s = Cast <to: int = 1> (signed_i)
-  n = Cast <to: int = 1> (narrow_i)
-  one = Constant <value_float: float = 1.0> ()
-  two = Constant <value_float: float = 2.0> ()
-  magnitude_bits = Sub (bits, s)
-  count = Pow (two, magnitude_bits)
-  top = Sub (count, one)
-  unsigned = Sub (one, s)
-  spare = Mul (unsigned, n)
-  high = Sub (top, spare)
-  narrowed = Sub (n, count)
-  low = Mul (s, narrowed)
-  divided = Div (x, scale)
-  shifted = Add (divided, zero_point)
-  rounded = Round (shifted)
-  below = Min (rounded, high)
-  code = Max (below, low)
-  centred = Sub (code, zero_point)
-  y = Mul (centred, scale)
-}}"""
-
 
 def functions() -> list[onnx.FunctionProto]:
     """Bodies of both operators, at opset 20."""
-    return [parser.parse_function(_QUANT), parser.parse_function(_SQUARE_DEFORM)]
+    return [parser.parse_function(QUANT), parser.parse_function(_SQUARE_DEFORM)]
 
 
 class _SquareNode(Function):

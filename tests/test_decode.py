@@ -200,3 +200,18 @@ def test_two_peaks_of_one_object_are_one_detection_only_where_the_model_asks() -
 def test_a_limit_outside_its_range_is_refused() -> None:
     with pytest.raises(NotADetector, match="nms_iou is 1.5, expected between 0 and 1"):
         Detector.from_meta({META: json.dumps({**DESCRIPTION, "nms_iou": 1.5})}, SCALES)
+
+
+def test_sizes_as_logarithms_rows_first_and_centres_of_cells() -> None:
+    """As CenterFace has them: the box around the middle of a cell, its size e to the value."""
+    description = DESCRIPTION | {"size_unit": 1.0, "size_form": "exp", "axes": "yx", "centre": 0.5}
+    other = Detector.from_meta({META: json.dumps(description)}, SCALES)
+    heat = np.full((3, 4, 2), -128, np.int8)
+    heat[1, 2, 1] = 64
+    size, offset = np.zeros((3, 4, 2), np.int8), np.zeros((3, 4, 2), np.int8)
+    size[1, 2], offset[1, 2] = (64, 127), (16, -32)  # e^0.5 high, e^0.992 wide; a quarter down, a half left
+    (box,) = decode({"hm": heat, "wh": size, "reg": offset}, other).above(0.5).boxes
+    middle, extent = np.array([2.0, 1.75]), np.exp([127 / 128, 0.5])
+    np.testing.assert_allclose(box, 4 * np.concatenate([middle - extent / 2, middle + extent / 2]), rtol=1e-6)
+    with pytest.raises(NotADetector, match="size_form log and axes xy, expected linear or exp, xy or yx"):
+        Detector.from_meta({META: json.dumps(DESCRIPTION | {"size_form": "log"})}, SCALES)

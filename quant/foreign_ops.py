@@ -1,0 +1,360 @@
+"""What each operator of a foreign float file becomes: a function from its Site, and a line in PATTERNS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.float_net import Layer
+from quant.foreign import Site, Tensor, Unsupported, Value, centre_tap
+
+LINEAR = ("Conv", "ConvTranspose")
+CLIPPED = ("Conv", "ConvTranspose", "Add")
+
+
+def conv(site: Site) -> Value:
+    x, weight, bias = site.tensor(), site.needed(1, "weight"), site.array(2, "bias")
+    if weight.ndim != 4:
+        raise Unsupported(
+            f"has a weight of {weight.ndim} axes, expected 4", "Use two-dimensional convolutions."
+        )
+    group, (kh, kw) = int(site.attrs.get("group", 1)), weight.shape[2:]
+    strides = _pair(site, "strides")
+    if _pair(site, "dilations") != [1, 1]:
+        raise Unsupported(f"has dilations {_pair(site, 'dilations')}, expected 1", "Use no dilation.")
+    if group not in (1, x.shape[0]) or (group > 1 and len(weight) != group):
+        raise Unsupported(
+            f"has {group} groups with {x.shape[0]} input and {len(weight)} output channels, expected 1 group or "
+            "depthwise",
+            "Use one of the two.",
+        )
+    pads = _pads(site, x, (kh, kw), strides)
+    attrs = {"group": group, "kernel_shape": [kh, kw], "strides": strides, "pads": pads}
+    out = [(x.shape[1 + i] + pads[i] + pads[i + 2] - (kh, kw)[i]) // strides[i] + 1 for i in (0, 1)]
+    layer = Layer("Conv", site.name, [x.name], [site.node.output[0]], attrs, _f32(weight), _maybe(bias))
+    return site.reader.add(layer, (len(weight), *out))[0]
+
+
+def conv_transpose(site: Site) -> Value:
+    x, weight, bias = site.tensor(), site.needed(1, "weight"), site.array(2, "bias")
+    group, strides, extra = (
+        int(site.attrs.get("group", 1)),
+        _pair(site, "strides"),
+        _pair(site, "output_padding", 0),
+    )
+    pads = [int(v) for v in site.attrs.get("pads", [0] * 4)]
+    kernel = list(weight.shape[2:])
+    if site.text("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in site.attrs:
+        raise Unsupported("has auto_pad or output_shape, expected explicit pads", "Export it so.")
+    attrs = {
+        "group": group,
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": pads,
+        "output_padding": extra,
+    }
+    out = [strides[i] * (x.shape[1 + i] - 1) + kernel[i] - pads[i] - pads[i + 2] + extra[i] for i in (0, 1)]
+    layer = Layer(
+        "ConvTranspose", site.name, [x.name], [site.node.output[0]], attrs, _f32(weight), _maybe(bias)
+    )
+    return site.reader.add(layer, (weight.shape[1] * group, *out))[0]
+
+
+def batch_norm(site: Site) -> Value:
+    x = site.tensor()
+    scale, shift, mean, variance = (site.needed(i).astype(np.float64) for i in (1, 2, 3, 4))
+    factor = scale / np.sqrt(variance + float(site.attrs.get("epsilon", 1e-5)))
+    return affine(site, x, factor, shift - mean * factor)
+
+
+def affine(site: Site, x: Tensor, factor: NDArray[Any], shift: NDArray[Any]) -> Value:
+    """x * factor + shift by channel: folded into the layer before, or a layer of its own."""
+    layer = site.reader.last(x, *LINEAR)
+    if layer is None:
+        return site.reader.add(centre_tap(site.name, x, factor, shift), x.shape)[0]
+    layer.scaled(factor, shift)
+    return x
+
+
+def arithmetic(site: Site) -> Value:
+    """Add, Sub, Mul, Div with a constant per channel, or Add of two maps."""
+    op, (a, b) = site.node.op_type, (site.inputs[0], site.inputs[1])
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if op not in ("Add", "Sum") or len(site.inputs) != 2:
+            raise Unsupported("is element-wise arithmetic on two maps", "Only two maps can be added.")
+        if a.shape != b.shape or len(a.shape) != 3:
+            shown = f"{list(a.shape)} and {list(b.shape)}"
+            raise Unsupported(f"adds maps of {shown}, expected one shape", "Add maps of one shape.")
+        layer = Layer("Add", site.name, [a.name, b.name], [site.node.output[0]])
+        return site.reader.add(layer, a.shape)[0]
+    swapped = not isinstance(a, Tensor)
+    x, constant = (b, a) if swapped else (a, b)
+    assert isinstance(x, Tensor) and constant is not None and not isinstance(constant, Tensor)
+    table = _by_channel(constant, x)
+    one, none = np.ones(x.shape[0]), np.zeros(x.shape[0])
+    if op == "Div" and swapped:
+        raise Unsupported("divides by a map", "Leave it out.")
+    factor, shift = {
+        "Add": (one, table),
+        "Sum": (one, table),
+        "Sub": (-one, table) if swapped else (one, -table),
+        "Mul": (table, none),
+        "Div": (1 / table if op == "Div" else one, none),
+    }[op]
+    return affine(site, x, factor, shift)
+
+
+def _by_channel(constant: NDArray[Any], x: Tensor) -> NDArray[Any]:
+    array = constant.astype(np.float64)
+    axes = len(x.shape)
+    shape = (1,) * (axes - array.ndim) + array.shape[-axes:] if array.ndim <= axes else array.shape[1:]
+    if array.size == 1:
+        return np.full(x.shape[0], float(array.reshape(-1)[0]))
+    if len(shape) != axes or shape[0] != x.shape[0] or any(n != 1 for n in shape[1:]):
+        raise Unsupported(
+            f"has a constant of shape {list(constant.shape)} for {list(x.shape)}, expected one number a channel",
+            "Only what is one number a channel can be folded.",
+        )
+    return array.reshape(-1)
+
+
+def relu(site: Site) -> Value:
+    return clipped(site, 0.0, np.inf)
+
+
+def clip(site: Site) -> Value:
+    ends = []
+    for i, (name, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
+        given = site.array(i)
+        value = site.attrs.get(name, default) if given is None else float(given.reshape(-1)[0])
+        ends.append(float(value) if abs(value) < 3e38 else default)
+    return clipped(site, ends[0], ends[1])
+
+
+def clipped(site: Site, low: float, high: float) -> Value:
+    x = site.tensor(axes=len(t.shape) + 1 if isinstance(t := site.inputs[0], Tensor) else 4)
+    layer = site.reader.last(x, *CLIPPED)
+    if layer is None:
+        made = site.reader.maker.get(x.name)
+        if made is not None and made.computes and made.low >= low and made.high <= high:
+            return x
+        layer = centre_tap(site.name, x, np.ones(x.shape[0]), np.zeros(x.shape[0]))
+        x = site.reader.add(layer, x.shape)[0]  # type: ignore[assignment]
+    layer.low, layer.high = low, high
+    return x
+
+
+def same(site: Site) -> Value:
+    return site.inputs[0]
+
+
+def last_activation(site: Site) -> Value:
+    """A monotonic function at the network's end: what it is taken of keeps the order, and becomes the result."""
+    if site.node.output[0] not in {info.name for info in site.reader.model.graph.output}:
+        raise Unsupported("is an activation function without an exact integer form", "Use ReLU or ReLU6.")
+    site.reader.notes.append(f"{site.node.output[0]}: is given before its {site.node.op_type}")
+    return site.inputs[0]
+
+
+def max_pool(site: Site) -> Value:
+    x, kernel = site.tensor(), [int(v) for v in site.attrs["kernel_shape"]]
+    strides, ceil = _pair(site, "strides"), int(site.attrs.get("ceil_mode", 0))
+    pads = _pads(site, x, (kernel[0], kernel[1]), strides)
+    out = [(x.shape[1 + i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1)]
+    if ceil and any((x.shape[1 + i] + pads[i] + pads[i + 2] - kernel[i]) % strides[i] for i in (0, 1)):
+        raise Unsupported("has ceil_mode 1", "Use ceil_mode=False.")
+    attrs = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+    return _moved(site, [x], attrs, {}, (x.shape[0], *out))[0]
+
+
+def resize(site: Site) -> Value:
+    x = site.tensor()
+    mode = site.text("mode", "nearest")
+    upsample = site.node.op_type == "Upsample"
+    scales = site.array(1 if upsample or len(site.inputs) == 2 else 2, "scale")
+    sizes = site.array(3, "size") if len(site.inputs) > 3 else None
+    if sizes is not None and sizes.size == 4:
+        scales = sizes / np.array([1, *x.shape])
+    if mode != "nearest" or scales is None or scales.tolist() != [1, 1, 2, 2]:
+        shown = "unknown factors" if scales is None else ",".join(f"{v:g}" for v in scales)
+        raise Unsupported(f"has mode {mode} and factors {shown}, expected nearest 1,1,2,2", "Upsample so.")
+    attrs = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    extra: dict[int, NDArray[Any]] = {1: np.zeros(0, np.float32), 2: np.array([1, 1, 2, 2], np.float32)}
+    return _moved(site, [x], attrs, extra, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2]), op="Resize")[0]
+
+
+def concat(site: Site) -> Value:
+    parts = [site.tensor(i) for i in range(len(site.inputs))]
+    if int(site.attrs.get("axis", 1)) not in (1, -3):
+        raise Unsupported("joins another axis than channels", "Join channels.")
+    shape = (sum(p.shape[0] for p in parts), *parts[0].shape[1:])
+    return _moved(site, parts, {"axis": 1}, {}, shape)[0]
+
+
+def depth_to_space(site: Site) -> Value:
+    x, block = site.tensor(), int(site.attrs.get("blocksize", 0))
+    if block != 2:
+        raise Unsupported(f"has blocksize {block}, expected 2", "Use a block of 2x2 pixels.")
+    shape = (x.shape[0] // 4, 2 * x.shape[1], 2 * x.shape[2])
+    return _moved(site, [x], {"blocksize": 2, "mode": site.text("mode", "DCR")}, {}, shape)[0]
+
+
+def _moved(
+    site: Site,
+    x: list[Tensor],
+    attrs: dict[str, Any],
+    extra: dict[int, NDArray[Any]],
+    *shapes: tuple[int, ...],
+    op: str | None = None,
+) -> list[Value]:
+    layer = Layer(
+        op or site.node.op_type, site.name, [t.name for t in x], list(site.node.output), attrs, extra=extra
+    )
+    return site.reader.add(layer, *shapes)
+
+
+def global_average(site: Site) -> Value:
+    """Sums of 3x3 windows, three by three, until one pixel is left: depthwise convolutions of equal weights."""
+    x = site.tensor()
+    if site.node.op_type == "ReduceMean":
+        given = site.attrs.get("axes", site.array(1, "axes"))
+        if sorted(int(v) % 4 for v in (given if given is not None else ())) != [2, 3]:
+            raise Unsupported("averages other axes than height and width", "Average whole maps.")
+    elif site.node.op_type == "AveragePool" and list(site.attrs["kernel_shape"]) != list(x.shape[1:]):
+        raise Unsupported("averages a part of the map, expected all of it", "Use a strided convolution.")
+    channels, count, stage = x.shape[0], float(x.shape[1] * x.shape[2]), 0
+    while x.shape[1:] != (1, 1):
+        sizes = [-(-n // 3) for n in x.shape[1:]]
+        missing = [3 * o - n for o, n in zip(sizes, x.shape[1:], strict=True)]
+        pads = [*(m // 2 for m in missing), *(m - m // 2 for m in missing)]
+        weight = 9.0 if sizes != [1, 1] else count
+        count /= weight
+        table = np.full((channels, 1, 3, 3), 1 / weight, np.float32)
+        attrs = {"group": channels, "kernel_shape": [3, 3], "strides": [3, 3], "pads": pads}
+        name = f"{site.name}.{stage}"
+        layer = Layer("Conv", name, [x.name], [f"{name}.out"], attrs, table)
+        (made,) = site.reader.add(layer, (channels, *sizes))
+        assert isinstance(made, Tensor)
+        x, stage = made, stage + 1
+    return x if len(site.node.output) and site.attrs.get("keepdims", 1) else Tensor(x.name, x.shape[:1])
+
+
+def flatten(site: Site) -> Value:
+    """One row of numbers an image, in the order channel, row, column."""
+    value = site.inputs[0]
+    assert isinstance(value, Tensor)
+    if site.node.op_type == "Reshape":
+        dims = [int(v) for v in site.needed(1, "shape").reshape(-1)]
+        total = int(np.prod(value.shape))
+        if len(dims) != 2 or (dims[1] not in (-1, total)):
+            raise Unsupported(
+                f"changes {list(value.shape)} into {dims}", "Only all of a map can become a row."
+            )
+    elif site.node.op_type == "Flatten" and int(site.attrs.get("axis", 1)) != 1:
+        raise Unsupported("flattens another axis than 1", "Flatten all of an image.")
+    elif site.node.op_type == "Squeeze" and value.shape[1:] != (1, 1):
+        raise Unsupported("takes an axis away that is not of size 1", "Flatten instead.")
+    return Tensor(value.name, value.shape)
+
+
+def gemm(site: Site) -> Value:
+    """A matrix product with all of a map is a convolution whose window is the map."""
+    x, weight = site.inputs[0], site.needed(1, "weight")
+    if not isinstance(x, Tensor):
+        raise Unsupported("multiplies a constant", "Simplify the file.")
+    if site.node.op_type == "Gemm":
+        if int(site.attrs.get("transA", 0)) or float(site.attrs.get("alpha", 1)) != 1:
+            raise Unsupported("has transA or alpha", "Export it without.")
+        weight = weight if int(site.attrs.get("transB", 0)) else weight.T
+    else:
+        weight = weight.T
+    shape = x.shape if len(x.shape) == 3 else (*x.shape, 1, 1)
+    if weight.ndim != 2 or weight.shape[1] != int(np.prod(shape)):
+        raise Unsupported(
+            f"multiplies {list(x.shape)} by {list(weight.shape[::-1])}, expected one row of the map's size",
+            "Flatten the map before.",
+        )
+    bias = site.array(2, "bias") if site.node.op_type == "Gemm" else None
+    kernel = _f32(weight.reshape(len(weight), *shape))
+    attrs = {"group": 1, "kernel_shape": list(shape[1:]), "strides": [1, 1], "pads": [0] * 4}
+    vector = None if bias is None else _f32(np.broadcast_to(bias.reshape(-1), (len(weight),)))
+    layer = Layer("Conv", site.name, [x.name], [site.node.output[0]], attrs, kernel, vector)
+    return site.reader.add(layer, (len(weight), 1, 1))[0]
+
+
+def pad(site: Site) -> Value:
+    raise Unsupported("pads a map by itself", "Let the convolution behind it pad.")
+
+
+def _pair(site: Site, name: str, default: int = 1) -> list[int]:
+    return [int(v) for v in site.attrs.get(name, [default] * 2)]
+
+
+def _pads(site: Site, x: Tensor, kernel: tuple[int, int], strides: list[int]) -> list[int]:
+    auto = site.text("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        need = [
+            max((-(-x.shape[1 + i] // strides[i]) - 1) * strides[i] + kernel[i] - x.shape[1 + i], 0)
+            for i in (0, 1)
+        ]
+        less, more = [n // 2 for n in need], [n - n // 2 for n in need]
+        return [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
+    return [0] * 4 if auto == "VALID" else [int(v) for v in site.attrs.get("pads", [0] * 4)]
+
+
+def _f32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _maybe(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    return None if array is None else _f32(array)
+
+
+def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:
+    def pattern(site: Site) -> Value:
+        raise Unsupported(reason, remedy)
+
+    return pattern
+
+
+ACTIVATION = refuse("is an activation function without an exact integer form", "Use ReLU or ReLU6.")
+
+PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
+    "Add": arithmetic,
+    "AveragePool": global_average,
+    "BatchNormalization": batch_norm,
+    "Clip": clip,
+    "Concat": concat,
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "DepthToSpace": depth_to_space,
+    "Div": arithmetic,
+    "Dropout": same,
+    "Flatten": flatten,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average,
+    "Identity": same,
+    "MatMul": gemm,
+    "MaxPool": max_pool,
+    "Mul": arithmetic,
+    "Pad": pad,
+    "ReduceMean": global_average,
+    "Relu": relu,
+    "Reshape": flatten,
+    "Resize": resize,
+    "Sigmoid": last_activation,
+    "Softmax": last_activation,
+    "Squeeze": flatten,
+    "Sub": arithmetic,
+    "Sum": arithmetic,
+    "Upsample": resize,
+    "Elu": ACTIVATION,
+    "HardSigmoid": ACTIVATION,
+    "HardSwish": ACTIVATION,
+    "LeakyRelu": ACTIVATION,
+    "PRelu": ACTIVATION,
+    "Tanh": ACTIVATION,
+}

