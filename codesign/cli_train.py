@@ -1,7 +1,8 @@
-"""Verbs of the torch side: train, quantize, export. They load torch when they are called."""
+"""Verbs of the torch side: train, quantize, export, ablate. They load torch when they are called."""
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,18 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from codesign.cli_common import Json, figure, needs_torch, note, print_json, progress, table, verb, working
+from codesign.cli_common import (
+    Json,
+    figure,
+    needs_torch,
+    note,
+    out,
+    print_json,
+    progress,
+    table,
+    verb,
+    working,
+)
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a run, as `codesign train` made it.")]
 
@@ -19,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  codesign train codenet-tiny -o runs/tiny")(train)
     app.command(epilog="Example:  codesign quantize runs/tiny")(quantize)
     app.command(epilog="Example:  codesign export runs/tiny -o model.onnx")(export)
+    app.command(epilog="Example:  codesign ablate -o runs/ablation --data scenes --seeds 3")(ablate)
 
 
 @verb
@@ -128,6 +141,42 @@ def export(
         print_json(card)
     else:
         note(f"Wrote {target} and its card {target.with_suffix('.json')}.")
+
+
+@verb
+def ablate(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the ablation; an interrupted one goes on.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="scenes, bccd, or both with a comma between; bccd wants CODESIGN_BCCD.")
+    ] = "scenes",
+    only: Annotated[
+        str | None, typer.Option(help="Train only these operators now: names with commas between.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each network is trained.")] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Begin with this run's network, but for the decoder (else it is pretrained)."),
+    ] = None,
+    integers: Annotated[bool, typer.Option(help="Quantize what the engine runs, too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Compare operators of the decoder, from dense 3x3 to deformable, in accuracy and in what they cost.
+
+    Several of these, each with other operators in --only, may work in one folder.
+    """
+    needs_torch("ablate")
+    from quant.ablation.command import RESULTS
+    from quant.ablation.command import ablate as ablated
+
+    sets, names = data.split(","), only.split(",") if only else ()
+    with _Watch("Ablation") as watch:
+        text = ablated(output, sets, names, seeds, start, integers, watch.report, watch.say)
+    if as_json:
+        print_json(json.loads((output / RESULTS).read_text(encoding="utf-8")))
+    else:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Watch:

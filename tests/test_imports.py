@@ -34,6 +34,8 @@ ON_BOARD = {
     "transport",
 }
 ON_BOARD_MODULES = {f"codesign.{name}" for name in ON_BOARD}
+QUANT = {"quant", "numpy", "PIL", "onnx", "onnxruntime", "torch", "brevitas", "onnxscript", "onnxoptimizer"}
+QUANT |= {"qonnx", "safetensors", "matplotlib", "skimage", "sklearn", "tomli"} | DETECTION
 ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
@@ -48,19 +50,10 @@ ALLOWED = {
     "hls_templates/": set(),
     "quant/__init__.py": {"quant", "numpy", "PIL"},
     "quant/data/": {"quant.data", "numpy", "PIL", "skimage", "sklearn"} | DETECTION,
-    "quant/": {
-        "quant",
-        "numpy",
-        "PIL",
-        "onnx",
-        "onnxruntime",
-        "torch",
-        "brevitas",
-        "onnxscript",
-        "onnxoptimizer",
-    }
-    | {"qonnx", "safetensors", "matplotlib", "skimage", "sklearn", "tomli"}
-    | DETECTION,
+    "quant/": QUANT,
+    # The ablation asks the compiler what each operator would cost.
+    "quant/ablation/costs.py": QUANT
+    | {f"codesign.{name}" for name in ("board", "dram", "estimate", "onnx_io", "plan")},
 }
 # The verbs of the torch side load it when they are called, not before.
 LAZY = {"codesign/cli": {"quant"}}

@@ -1,0 +1,135 @@
+"""What an operator costs: parameters, MACs, cycles of a frame and bytes of DRAM, in one detector on one engine.
+
+Where the engine runs the operator, cycles and bytes are *estimated* from the program, as `codesign estimate` does.
+Where it does not, they are *reckoned*: the estimate of the nearest network it runs (depthwise or dense 3x3), with each
+step of the decoder made to wait for what the operator needs more. Per step, P pixels of C channels, w words of L lanes:
+
+    depthwise KxK         a window unit has nine taps: P * w * ceil(K^2 / 9) cycles, (K^2 - 9) * C bytes of weights
+    bilinear              four neighbours a tap, through the same nine: P * w * 4 cycles
+    bounded, square       neighbours come from rows on chip, as now; 18 offsets or 1 a pixel are written and read
+    free                  no rows suffice: P * 36 * w * L bytes are gathered from DRAM, at the bandwidth it has
+    full deformable       as free, before the dense 3x3's products
+
+Latency of gathering, and conflicts of banks, are left out: reckoned figures favour the operators that are not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from codesign.board import Board, load_board
+from codesign.dram import dram
+from codesign.errors import CodesignError
+from codesign.estimate import Estimate, StepCost, estimate
+from codesign.onnx_io import import_model
+from codesign.plan import plan
+from quant.ablation.variants import DENSE, PLAIN, ROUNDED, VARIANTS, Variant
+from quant.calibrate import calibrate
+from quant.export import to_onnx
+from quant.models import ModelConfig, build, mac_count, parameter_count
+from quant.quantize import quantize_model
+
+LANES, ARRAY = 16, (2, 1)  # one engine for all: lanes, and the array's pixels and turns
+TAPS, NEIGHBOURS = 9, 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one frame. `kind` says where cycles and bytes come from: estimated or reckoned."""
+
+    kind: str
+    parameters: int
+    macs: int
+    cycles: int
+    read_bytes: int
+    written_bytes: int
+    milliseconds: float
+
+
+def engine_estimate(config: ModelConfig, board: Board) -> Estimate:
+    """Of a network with random weights, which change no cycle. Raises CodesignError where the engine lacks a unit."""
+    torch.manual_seed(0)
+    twin = quantize_model(build(config).eval())
+    calibrate(twin, [torch.rand(1, 3, *config.size) * 2 - 1])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{config.name}.onnx"
+        path.write_bytes(to_onnx(twin, config.size).SerializeToString())
+        planned = plan(import_model(path), LANES, array=ARRAY)
+    return estimate(planned.program, planned.config, board)
+
+
+def costs(config: ModelConfig, board: str = "ultra96") -> dict[str, Cost]:
+    """Cost of every variant by name."""
+    facts = load_board(board)
+    run: dict[str, Estimate] = {}
+    for v in VARIANTS:
+        changed = v.of(config)
+        if changed.spatial == "full-deformable" or changed.sampling == "bilinear":
+            continue  # no integers, so no file to ask with
+        try:
+            run[v.name] = engine_estimate(changed, facts)
+        except CodesignError:
+            if v.name in (PLAIN, ROUNDED, DENSE):
+                raise
+    return {v.name: _cost(v, config, run, facts) for v in VARIANTS}
+
+
+def _cost(v: Variant, config: ModelConfig, run: Mapping[str, Estimate], board: Board) -> Cost:
+    changed = v.of(config)
+    found = run.get(v.name)
+    if found is not None:
+        kind, cycles, read, written = "estimated", found.cycles, found.read_bytes, found.written_bytes
+    else:
+        kind, (cycles, read, written) = "reckoned", reckoned(changed, run, board)
+    return Cost(
+        kind,
+        parameter_count(build(changed)),
+        mac_count(changed),
+        cycles,
+        read,
+        written,
+        1e3 * cycles / (board.clock_mhz * 1e6),
+    )
+
+
+def reckoned(config: ModelConfig, run: Mapping[str, Estimate], board: Board) -> tuple[int, int, int]:
+    """Cycles, bytes read and bytes written of a frame, by the arithmetic above."""
+    full = config.spatial == "full-deformable"
+    base, memory = run[DENSE if full else PLAIN], dram(board, LANES)
+    cycles, read, written = base.cycles, base.read_bytes, base.written_bytes
+    for k, cin in enumerate(_inputs(config)):
+        side = [s // (32 >> k) for s in config.size]
+        pixels, words = side[0] * side[1], ceil(cin / LANES)
+        taken = sum(s.cycles for s in _steps(base, f"decoder.{k}."))
+        if config.spatial == "depthwise":
+            needed = pixels * words * ceil(config.kernel**2 / TAPS)
+            read += (config.kernel**2 - TAPS) * cin
+        else:
+            needed = pixels * words * NEIGHBOURS
+            numbers = 1 if config.offsets == "square" else 2 * TAPS
+            offset = _steps(run[ROUNDED], f"decoder.{k}.offset")
+            cycles += sum(s.cycles for s in offset)
+            read += sum(s.read_bytes for s in offset) + numbers * pixels
+            written += numbers * pixels
+            if config.offsets == "free":
+                gathered = pixels * TAPS * NEIGHBOURS * words * LANES
+                needed = max(needed, ceil(gathered / memory.bytes_per_cycle))
+                read += gathered - pixels * words * LANES
+        cycles += max(0, needed - taken)
+    return cycles, read, written
+
+
+def _inputs(config: ModelConfig) -> tuple[int, ...]:
+    """Channels that each stage of the decoder takes."""
+    return (config.widths[4], *config.decoder[:2])
+
+
+def _steps(found: Estimate, prefix: str) -> list[StepCost]:
+    """Those that compute a node whose name begins so."""
+    return [s for s in found.steps if any(n.startswith(prefix) for n in s.name.split(" + "))]

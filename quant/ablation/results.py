@@ -1,0 +1,129 @@
+"""Table and picture of the runs there are. Figures of fewer runs than were asked for say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from quant.ablation.costs import ARRAY, LANES, Cost
+from quant.ablation.runs import Run, accuracy_of
+from quant.ablation.variants import FREE, PLAIN, ROUNDED, VARIANTS, Variant
+
+Accuracy = Mapping[str, Mapping[int, float]]  # data set, or "data set, integers" -> seed -> AP50
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant: AP50 of each seed, and what it costs."""
+
+    variant: Variant
+    accuracy: Accuracy
+    cost: Cost
+
+
+def rows(done: Iterable[Run], costs: Mapping[str, Cost]) -> list[Row]:
+    """One for each variant, in the order of VARIANTS, from what has been measured so far."""
+    found: dict[str, dict[str, dict[int, float]]] = {v.name: {} for v in VARIANTS}
+    for run in done:
+        for kind, ap50 in accuracy_of(run).items():
+            column = run.data if kind == "float" else f"{run.data}, integers"
+            found[run.variant.name].setdefault(column, {})[run.seed] = ap50
+    return [Row(v, found[v.name], costs[v.name]) for v in VARIANTS]
+
+
+def kept(table: Sequence[Row], column: str) -> tuple[float, float, int] | None:
+    """What the deformable window gains over the plain one, what the hardware's keeps of it (AP50), and over how many
+    seeds that all three have; None if there is none."""
+    found = {r.variant.name: r.accuracy.get(column, {}) for r in table}
+    seeds = set(found[PLAIN]) & set(found[FREE]) & set(found[ROUNDED])
+    if not seeds:
+        return None
+    gain, left = (mean(found[n][s] - found[PLAIN][s] for s in seeds) for n in (FREE, ROUNDED))
+    return gain, left, len(seeds)
+
+
+def figure(values: Mapping[int, float], seeds: int) -> str:
+    """Mean in percent, deviation over seeds, and how many where some are missing."""
+    if not values:
+        return ""
+    text = f"{100 * mean(values.values()):.1f}"
+    if len(values) > 1:
+        text += f" ± {100 * stdev(values.values()):.1f}"
+    return text + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
+
+
+def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str) -> str:
+    """The table, and the answer, as far as there is one."""
+    columns = [c for d in data for c in (d, f"{d}, integers") if any(r.accuracy.get(c) for r in table)]
+    head = ["operator", "published VOC AP", *(f"{c} AP50" for c in columns)]
+    head += ["parameters", "MMAC", "kcycles", "DRAM kB", ""]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in table:
+        published = "" if row.variant.published is None else f"{row.variant.published:.1f}"
+        cost = row.cost
+        cells = [row.variant.title, published, *(figure(row.accuracy.get(c, {}), seeds) for c in columns)]
+        moved = (cost.read_bytes + cost.written_bytes) / 1e3
+        cells += [
+            f"{cost.parameters:,}",
+            f"{cost.macs / 1e6:.1f}",
+            f"{cost.cycles / 1e3:.0f}",
+            f"{moved:,.0f}",
+        ]
+        lines.append(_line([*cells, cost.kind]))
+    asked = sum(len(r.accuracy.get(d, {})) for r in table for d in data), len(table) * len(data) * seeds
+    part = "" if asked[0] == asked[1] else f" A part of the ablation: {asked[0]} of {asked[1]} networks."
+    lines += ["", f"{network}; {seeds} seed{'s' * (seeds > 1)}, mean ± standard deviation.{part}"]
+    lines += [f"Cycles and bytes of a frame: {LANES} lanes, array {ARRAY[0]}x{ARRAY[1]}.", ""]
+    return "\n".join([*lines, *(answer(table, c) for c in data)]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def answer(table: Sequence[Row], column: str) -> str:
+    """How much of the deformable gain the hardware's operator keeps, in a sentence."""
+    found = kept(table, column)
+    if found is None:
+        return f"- {column}: not all of depthwise 3x3, free and rounded have been trained."
+    gain, left, seeds = (100 * found[0], 100 * found[1], found[2])
+    over = f"over {seeds} seed{'s' * (seeds > 1)}"
+    first = f"- {column}: free deformable windows change AP50 by {gain:+.1f}, the hardware's by {left:+.1f}, {over}"
+    return f"{first}: {left / gain:.0%} of the gain is kept." if gain > 0 else f"{first}: no gain to keep."
+
+
+def picture(table: Sequence[Row], data: Sequence[str]) -> Any:
+    """A matplotlib figure: AP50 of each set, every seed a dot, published VOC AP, and cycles."""
+    from matplotlib.figure import Figure
+
+    columns = [*data, "published", "cycles"]
+    shown = Figure(figsize=(2 + 2.6 * len(columns), 0.36 * len(table) + 1.2), layout="constrained")
+    every = shown.subplots(1, len(columns), sharey=True)
+    places = range(len(table))
+    for axes, column in zip(every, columns, strict=True):
+        if column == "published":
+            axes.barh(places, [r.variant.published or 0 for r in table], color="lightgray")
+            axes.set(title="published: VOC AP, 512x512", xlim=(38, 43.5))
+        elif column == "cycles":
+            colours = ["tab:blue" if r.cost.kind == "estimated" else "lightsteelblue" for r in table]
+            axes.barh(places, [r.cost.cycles / 1e3 for r in table], color=colours)
+            axes.set(title="kcycles: estimated (dark), reckoned", xscale="log")
+        else:
+            values = [[100 * a for a in r.accuracy.get(column, {}).values()] for r in table]
+            axes.barh(places, [mean(v) if v else 0 for v in values], color="tan")
+            for place, found in zip(places, values, strict=True):
+                axes.plot(found, [place] * len(found), "k.", markersize=4)
+            every_value = [a for v in values for a in v] or [0.0]
+            room = max(1.0, max(every_value) - min(every_value))
+            axes.set(
+                title=f"{column}: AP50, float",
+                xlim=(max(0, min(every_value) - room / 2), max(every_value) + room / 8),
+            )
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(labelsize=8)
+        axes.title.set_fontsize(9)
+    every[0].set_yticks(places, [r.variant.title for r in table])
+    every[0].invert_yaxis()
+    return shown

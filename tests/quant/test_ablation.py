@@ -1,0 +1,237 @@
+"""The ablation: operators, arithmetic, table, and runs that go on after they were killed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from codesign import cli
+from codesign.board import load_board
+from codesign.estimate import Estimate, StepCost
+from quant.models import ModelConfig, build
+from tests.kernels import needs_deform_conv
+
+pytest.importorskip("brevitas", reason="needs the extra [quant]")
+
+from quant.ablation import command, costs, runs
+from quant.ablation.command import AblationError, ablate
+from quant.ablation.costs import Cost, reckoned
+from quant.ablation.results import answer, kept, markdown, picture, rows
+from quant.ablation.runs import Run
+from quant.ablation.variants import VARIANTS, variant
+
+SMALL = ModelConfig("mini", (64, 64), "stride4", (8, 16, 24, 32, 40), (1, 1, 1), (24, 16, 16), 16, classes=12)
+RECIPE = """
+model = "codenet-tiny"
+data = "scenes:split=train,seed=1"
+held_out = "scenes:split=test,count=2,size=64,seed=0"
+calibration = 8
+[options]
+widths = [8, 12, 20, 28, 36]
+repeats = [1, 1, 1]
+decoder = [24, 16, 12]
+head = 12
+[pretrain]
+lr = 2e-3
+phases = [{ size = 64, images = 8, batch = 4 }]
+[float]
+lr = 4e-3
+phases = [{ size = 64, images = 8, batch = 4 }]
+[qat]
+lr = 5e-4
+phases = [{ size = 64, images = 8, batch = 4 }]
+"""
+
+
+def cost(kind: str = "reckoned") -> Cost:
+    return Cost(kind, 1000, 2_000_000, 30_000, 40_000, 5_000, 0.12)
+
+
+def fake(kinds: dict[str, str] | None = None) -> dict[str, Cost]:
+    return {v.name: cost((kinds or {}).get(v.name, "reckoned")) for v in VARIANTS}
+
+
+def test_every_operator_is_a_network_of_its_own() -> None:
+    kinds = {str(build(v.of(SMALL)).decoder) for v in VARIANTS}
+    assert len(kinds) == len(VARIANTS) == 10
+    assert [v.published for v in VARIANTS] == [39.2, 39.1, 40.6, 41.9, 42.3, 42.9, 41.0, 41.1, None, None]
+
+
+def estimate_of(steps: dict[str, int]) -> Estimate:
+    made = tuple(
+        StepCost(i, name, "compute", cycles, {}, 0, 1000, 100, 0, 0, 0.0)
+        for i, (name, cycles) in enumerate(steps.items())
+    )
+    return Estimate("ultra96", 250_000_000, 16, made, 7, 512)
+
+
+def test_reckoning_by_hand() -> None:
+    board, bare = load_board("ultra96"), {f"decoder.{k}.dw + decoder.{k}.pw": 5 for k in range(3)}
+    run = {
+        "dw3x3": estimate_of({"stem": 100, **bare}),
+        "dense3x3": estimate_of(
+            {"stem": 100, "decoder.0.conv": 10_000, "decoder.1.conv": 5, "decoder.2.conv": 5}
+        ),
+        "deform-rounded": estimate_of({f"decoder.{k}.offset": 20 for k in range(3)} | bare),
+    }
+    start = run["dw3x3"].read_bytes
+    # 64x64 input: 2x2, 4x4 and 8x8 pixels of 40, 24 and 16 channels: 3, 2 and 1 words of 16 lanes
+    words = (4 * 3, 16 * 2, 64)
+    inputs = 40 + 24 + 16
+    five = reckoned(variant("dw5x5").of(SMALL), run, board)
+    assert five == (107 + sum(3 * w for w in words), start + 16 * inputs, 400)
+    square = reckoned(variant("deform-square").of(SMALL), run, board)
+    assert square == (107 + 60 + sum(4 * w for w in words), start + 3000 + 84, 400 + 84)
+    bounded = reckoned(variant("deform-bounded").of(SMALL), run, board)
+    assert bounded == (square[0], square[1] + 17 * 84, square[2] + 17 * 84)
+    free = reckoned(variant("deform-free").of(SMALL), run, board)
+    assert free[1:] == (bounded[1] + sum(35 * w * 16 for w in words), bounded[2])
+    rate = costs.dram(board, 16).bytes_per_cycle
+    assert free[0] == 107 + 60 + sum(-(-36 * w * 16 // rate) for w in words) > bounded[0]
+    full = reckoned(variant("full-deform").of(SMALL), run, board)
+    assert full[0] == run["dense3x3"].cycles + 60 + sum(-(-36 * w * 16 // rate) - 5 for w in words[1:])
+
+
+def done(root: Path, name: str, seed: int, ap50: float, integer: float | None = None) -> Run:
+    run = Run("scenes", variant(name), seed, root / f"{name}-{seed}")
+    run.folder.mkdir(parents=True)
+    (run.folder / "figures.json").write_text(json.dumps({"float": {"ap50": ap50}, "parameters": 5}))
+    if integer is not None:
+        (run.folder / "model.json").write_text(json.dumps({"integer": {"ap50": integer}}))
+        (run.folder / "model.onnx").write_bytes(b"")
+    return run
+
+
+def test_the_table_says_what_is_missing_and_what_is_kept(tmp_path: Path) -> None:
+    every = [
+        done(tmp_path, "dw3x3", 0, 0.30), done(tmp_path, "dw3x3", 1, 0.32), done(tmp_path, "deform-free", 0, 0.40),
+        done(tmp_path, "deform-rounded", 0, 0.35, integer=0.345), done(tmp_path, "deform-rounded", 1, 0.9),
+    ]  # fmt: skip
+    table = rows(every, fake({"dw3x3": "estimated"}))
+    text = markdown(table, ["scenes"], 2, "mini")
+    lines = text.splitlines()
+    assert lines[0] == (
+        "| operator | published VOC AP | scenes AP50 | scenes, integers AP50 "
+        "| parameters | MMAC | kcycles | DRAM kB |  |"
+    )
+    assert "| depthwise 3x3 | 39.1 | 31.0 ± 1.4 |  | 1,000 | 2.0 | 30 | 45 | estimated |" in lines
+    assert (
+        "| depthwise deformable, rounded |  | 62.5 ± 38.9 | 34.5 (1 of 2) | 1,000 | 2.0 | 30 | 45 | reckoned |"
+        in lines
+    )
+    assert "| full deformable |  |  |  | 1,000 | 2.0 | 30 | 45 | reckoned |" in lines
+    assert "mini; 2 seeds, mean ± standard deviation. A part of the ablation: 5 of 20 networks." in lines
+    # only seed 0 has all three: 30, 40 and 35
+    assert lines[-1] == (
+        "- scenes: free deformable windows change AP50 by +10.0, the hardware's by +5.0, over 1 seed: "
+        "50% of the gain is kept."
+    )
+    assert kept(table, "scenes") == (pytest.approx(0.1), pytest.approx(0.05), 1)
+    assert answer(table, "bccd") == "- bccd: not all of depthwise 3x3, free and rounded have been trained."
+    picture(table, ["scenes"]).savefig(tmp_path / "p.png", dpi=60)
+    width, height = Image.open(tmp_path / "p.png").size
+    assert width > 300 and height > 200
+
+
+def test_no_gain_is_called_none(tmp_path: Path) -> None:
+    every = [
+        done(tmp_path, n, 0, a) for n, a in (("dw3x3", 0.4), ("deform-free", 0.3), ("deform-rounded", 0.5))
+    ]
+    assert answer(rows(every, fake()), "scenes") == (
+        "- scenes: free deformable windows change AP50 by -10.0, the hardware's by +10.0, over 1 seed: no gain to keep."
+    )
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes of a few steps, the second set being other scenes, and costs that cost nothing."""
+    (tmp_path / "first.toml").write_text(RECIPE)
+    (tmp_path / "second.toml").write_text(RECIPE.replace("split=train,seed=1", "split=train,seed=2"))
+    sets = {name: tmp_path / f"{name}.toml" for name in ("first", "second")}
+    monkeypatch.setattr(runs, "SETS", sets)
+    monkeypatch.setattr(command, "SETS", sets)
+    monkeypatch.setattr(command, "costs", lambda config: fake({"deform-rounded": "estimated"}))
+
+
+def test_a_killed_ablation_goes_on_and_ends_as_one_that_was_not(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("dw5x5", "deform-free")
+
+    def do(folder: str) -> str:
+        return ablate(tmp_path / folder, ("first", "second"), names, 1, integers=False)
+
+    whole = do("whole")
+    finished = command.perform
+    calls: list[Any] = []
+
+    def killed(run: Run, *rest: Any) -> None:
+        calls.append(run)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        finished(run, *rest)
+
+    monkeypatch.setattr(command, "perform", killed)
+    with pytest.raises(KeyboardInterrupt):
+        do("cut")
+    part = (tmp_path / "cut" / "ablation.md").read_text()
+    assert "2 of 20 networks" in part and "4 of 20 networks" in whole
+    first = tmp_path / "cut" / "first" / "dw5x5-0" / "float.safetensors"
+    before = first.stat().st_mtime_ns
+    monkeypatch.setattr(command, "perform", finished)
+    assert do("cut") == whole
+    assert first.stat().st_mtime_ns == before
+    for name in ("first/dw5x5-0", "second/deform-free-0"):
+        a, b = (load_file(tmp_path / f / name / "float.safetensors") for f in ("whole", "cut"))
+        assert all(bool((a[k] == b[k]).all()) for k in a), name
+    results = json.loads((tmp_path / "cut" / "results.json").read_text())
+    assert [(r["data"], r["variant"]) for r in results] == [
+        (d, n) for n in names for d in ("first", "second")
+    ]
+    recipe = json.loads((tmp_path / "cut" / "second" / "deform-free-0" / "recipe.json").read_text())
+    assert recipe["start"].endswith("cut/first/deform-free-0") and recipe["options"]["offsets"] == "free"
+
+
+@needs_deform_conv
+@pytest.mark.slow  # exports: about 20 seconds
+def test_what_the_engine_runs_is_measured_as_integers(small: None, tmp_path: Path) -> None:
+    recipe = tmp_path / "first.toml"  # of so many steps that there is a log
+    recipe.write_text(
+        RECIPE.replace(
+            "[float]\nlr = 4e-3\nphases = [{ size = 64, images = 8, batch = 4 }]",
+            "[float]\nlr = 4e-3\nphases = [{ size = 64, images = 100, batch = 2 }]",
+        )
+    )
+    text = ablate(tmp_path / "a", ("first",), ("deform-rounded",))
+    found = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert found[0].keys() == {"data", "variant", "seed", "float", "integer"}
+    assert "first, integers AP50" in text
+
+
+@needs_deform_conv
+@pytest.mark.slow  # exports of half a dozen networks: about 40 seconds
+def test_costs_of_a_small_network() -> None:
+    found = costs.costs(replace(SMALL, size=(64, 64)))
+    assert {found[n].kind for n in ("dense3x3", "dw3x3", "deform-rounded")} == {"estimated"}
+    assert {found[n].kind for n in ("deform-free", "deform-square", "full-deform")} == {"reckoned"}
+    assert found["dense3x3"].macs > found["dw9x9"].macs > found["dw3x3"].macs
+    assert found["deform-free"].read_bytes > found["deform-bounded"].read_bytes > found["dw3x3"].read_bytes
+    assert found["deform-rounded"].cycles >= found["dw3x3"].cycles
+
+
+def test_what_is_not_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AblationError, match="^ablation: dw11x11 is unknown, expected dense3x3, dw3x3"):
+        ablate(tmp_path, variants=("dw11x11",))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["ablate", "-o", str(tmp_path / "x"), "--data", "voc"])
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr().err == "error: ablation: voc is no data of it, expected scenes, bccd. Name one.\n"
+    )
+    assert not (tmp_path / "x").exists()
