@@ -9,7 +9,8 @@ Of 7-series and UltraScale+ alike, whose LUTs have six inputs or, twice, the sam
     shifter       a choice of four for each two bits of the distance
     FIFO          of up to 32 words, a shift register (SRLC32E) for each bit
     LUTRAM        four LUTs for three bits of 64 words (RAM64M), or for six of 32 (RAM32M)
-    block RAM     18 Kbit in its widest form that fits, with one port to read and one to write (UG473, UG573)
+    block RAM     18 Kbit in its widest form that fits, with one port to read and one to write (UG473, UG573); a choice
+                  among those that are not the words of one
     UltraRAM      4096 words of 72 bits (UG573)
 
 A register is counted where a value is kept: at the result of every operation of a pipeline that is longer than a LUT
@@ -55,7 +56,8 @@ def memory(name: str, words: int, bits: int, copies: int = 1, *, uram: bool = Fa
     if words <= LUTRAM_DEPTH:
         luts = 4 * ceil(bits / 6) if words <= LUTRAM_DEPTH // 2 else ceil(4 * bits / 3)
         return Unit(name, memory_luts=copies * luts, ffs=copies * bits)
-    return Unit(name, bram18=copies * min(ceil(words / w) * ceil(bits / b) for w, b in FORMS))
+    blocks, deep = min((ceil(words / w) * ceil(bits / b), ceil(words / w)) for w, b in FORMS)
+    return Unit(name, bram18=copies * blocks, logic_luts=copies * choice_luts(deep, bits))
 
 
 def adder_luts(bits: int) -> int:

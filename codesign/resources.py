@@ -113,32 +113,40 @@ def requantizer(lanes: int) -> Unit:
     return Unit("requantizers", logic_luts=lanes * (luts + clamp + to_left), ffs=lanes * kept)
 
 
-def _array(config: EngineConfig) -> Unit:
-    n, outputs = config.lanes, config.lanes // config.turns
-    pairs = ceil(outputs / WEIGHTS_PER_DSP)
-    chains, product = config.pixels * pairs, PAIR_BITS + ACT_BITS
-    apart = adder_luts(product + n.bit_length() - 1 - SHIFT)  # upper sum without the lower one's sign
-    sums = WEIGHTS_PER_DSP * adder_luts(config.acc_bits)
-    chosen = n * pairs * (2 * choice_luts(config.turns, 5) + adder_luts(5))
-    waiting = n * (ACT_BITS * config.pixels + 2 * 5 * pairs)  # bits of activations and weights
-    return Unit("pointwise array", dsps=chains * n, memory_luts=waiting, logic_luts=chains * (apart + sums) + chosen,
-                ffs=chains * (apart + sums) + waiting)  # fmt: skip
+def products(lanes: int, pixels: int, outputs: int, turns: int, acc_bits: int) -> Unit:
+    """The array: so many outputs of so many pixels at once, each a sum over all lanes."""
+    pairs, product = ceil(outputs / WEIGHTS_PER_DSP), PAIR_BITS + ACT_BITS
+    chains = pixels * pairs
+    apart = adder_luts(product + lanes.bit_length() - 1 - SHIFT)  # upper sum without the lower one's sign
+    sums = WEIGHTS_PER_DSP * adder_luts(acc_bits)
+    chosen = lanes * pairs * (2 * choice_luts(turns, 5) + adder_luts(5))
+    waiting = (
+        ACT_BITS * pixels + 2 * 5 * pairs
+    )  # bits of each input, one cycle longer than those of the one before
+    few = min(lanes, 3)  # cycles that registers wait, not shift registers
+    kept = chains * (apart + SHIFT + sums) + few * waiting
+    return Unit("pointwise array", dsps=chains * lanes, memory_luts=(lanes - few) * waiting,
+                logic_luts=chains * (apart + sums) + chosen, ffs=kept)  # fmt: skip
 
 
-def _window(config: EngineConfig) -> tuple[Unit, Unit]:
-    """Products of nine taps chosen from the ring, and what else is done with the taps."""
-    n, product = config.lanes, ACT_BITS + 8
-    chosen = 9 * choice_luts(config.ring_rows, ACT_BITS)
+def window_taps(lanes: int, rows: int) -> Unit:
+    """Products of nine taps, each from one of so many rows, and their sum."""
+    product = ACT_BITS + 8
     tree = tree_adders(9, product)
-    taps = Unit("window taps", logic_luts=n * (9 * multiplier_luts(ACT_BITS, 8) + chosen + tree),
-                ffs=n * (9 * ACT_BITS + 9 * product + tree))  # fmt: skip
+    chosen = 9 * choice_luts(rows, ACT_BITS)
+    return Unit("window taps", logic_luts=lanes * (9 * multiplier_luts(ACT_BITS, 8) + chosen + tree),
+                ffs=lanes * (9 * ACT_BITS + 9 * product + tree))  # fmt: skip
+
+
+def _window_others(lanes: int, pack_log2: int) -> Unit:
+    """What else is done with nine taps."""
     largest = 8 * (comparison_luts(ACT_BITS) + choice_luts(2, ACT_BITS))
-    packed = 1 << config.pack_log2
+    packed = 1 << pack_log2
     gathered = choice_luts(9, ACT_BITS)
     if packed > 1:
         gathered += choice_luts(ceil(9 / packed) * packed, ACT_BITS)
-    luts = n * (largest + gathered + choice_luts(4, ACT_BITS))
-    return taps, Unit("window: max-pool and gather", logic_luts=luts, ffs=n * (8 + 3) * ACT_BITS)
+    luts = lanes * (largest + gathered + choice_luts(4, ACT_BITS))
+    return Unit("window: max-pool and gather", logic_luts=luts, ffs=lanes * (8 + 3) * ACT_BITS)
 
 
 def _control(max_segments: int) -> tuple[Unit, ...]:
@@ -177,8 +185,9 @@ def resources(config: EngineConfig) -> Resources:
     sums = config.pixels * n * config.acc_bits  # of one output word
     chunk = max(512, config.row_words + config.input_words, config.output_words)
     return Resources((
-        _array(config),
-        *_window(config),
+        products(n, config.pixels, n // config.turns, config.turns, config.acc_bits),
+        window_taps(n, config.ring_rows),
+        _window_others(n, config.pack_log2),
         requantizer(2 * n),
         Unit("pointwise: word of sums", ffs=sums),
         Unit("finish: pixels of a block", logic_luts=n * choice_luts(config.pixels, config.acc_bits), ffs=sums + 9 * n),
