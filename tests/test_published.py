@@ -1,6 +1,7 @@
 """CoDeNet's engine by our arithmetic, beside what its authors measured. Its misses stand in docs/speed.md."""
 
 from math import sqrt
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,24 @@ def test_size_asks_for_more_dsps_than_the_part_has():
     assert (
         four["BRAM36"] < eight["BRAM36"] <= published_size.PUBLISHED["BRAM36"] and four["LUT"] < eight["LUT"]
     )
+
+
+def test_the_page_says_what_is_computed():
+    page = (Path(__file__).parent.parent / "docs" / "speed.md").read_text(encoding="utf-8")
+    for config in published.CONFIGS:
+        made = list(published.calls(config.size, config.widths))
+        ours = published.milliseconds(made)
+        off = f"{ours / config.measured_ms - 1:+.1%}"
+        assert f"| {config.name} | {len(made)} | {ours:.2f} | {config.measured_ms} | {off} |" in page
+    for dense, name in ((True, "full"), (False, "depthwise")):
+        times = [published.operator_milliseconds(o) for o in published.OPERATORS if o.dense is dense]
+        cells = " | ".join(f"{ms:.2f}" for ms in times)
+        assert (
+            f"| {name} 3x3, estimated ms | {cells} | {published.ratio(dense, measured=False):.2f} x |" in page
+        )
+    for label, size in (
+        ("engine, estimated", published_size.totals()),
+        ("bitstream", published_size.PUBLISHED),
+    ):
+        figures = " | ".join(f"{size[kind]:,}" for kind in ("DSP", "BRAM36", "LUT", "FF"))
+        assert f"| {label} | {figures} |" in page
