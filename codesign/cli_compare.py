@@ -56,6 +56,12 @@ def compare(
         str | None, typer.Option(metavar="SPEC", help="Pictures of a data set, as `codesign eval` takes it.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many pictures of --data.")] = 8,
+    equalized: Annotated[
+        bool,
+        typer.Option(
+            "--equalized", help="B's channels may be scaled, as equalization does: scale A's alike first."
+        ),
+    ] = False,
     layers: Annotated[int, typer.Option(min=1, help="So many layers in the table.")] = SHOWN,
     output: Annotated[
         Path | None,
@@ -77,15 +83,15 @@ def compare(
     itself: A's layer on B's inputs against B's result (or B's layer on A's inputs where A is float). Rungs of one
     model must not differ in any value: exit code 1 if they do.
     """
+    from codesign.compare import channel_factors
     from codesign.compare import compare as compared
-    from codesign.trace_rungs import open_side
+    from codesign.trace_rungs import open_sides
 
-    with working("Preparing A") as say:
-        side_a = open_side(a)
-        say("Preparing B")
-        side_b = open_side(b)
+    with working("Preparing both sides"):
+        side_a, side_b = open_sides(a, b)
     feeds = list(_feeds(side_a, side_b, images or [], data, limit))
-    found = compared(side_a, side_b, tracked(feeds, "Comparing"))
+    factors = channel_factors(side_a, side_b, tracked(feeds, "Scaling")) if equalized else None
+    found = compared(side_a, side_b, tracked(feeds, "Comparing"), factors)
     content = _json(found)
     if output is not None:
         from codesign.compare_pictures import overview, worst_layers
@@ -182,13 +188,20 @@ def _entry(f: Figures) -> dict[str, Any]:
         "sqnr_db": f.sqnr,
         "alone_db": f.alone,
         "alone_is_measured": f.alone_known,
-        "inputs_db": -10 * math.log10(f.inputs_noise) if f.inputs_noise else math.inf,
+        "inputs_db": _inputs(f),
         "max_difference": f.worst,
         "max_difference_lsb": None if f.lsb is None else f.worst / f.lsb,
         "worst_channel": None if channel is None else {"channel": channel[0], "share_of_noise": channel[1]},
         "range_a": _range(f.range_a),
         "range_b": _range(f.range_b),
     }
+
+
+def _inputs(f: Figures) -> float:
+    """SQNR of the worst input; infinite where there is no noise, nan where none is known."""
+    if f.inputs_noise is None:
+        return math.nan
+    return -10 * math.log10(f.inputs_noise) if f.inputs_noise else math.inf
 
 
 def _range(of: Range | None) -> dict[str, Any] | None:
@@ -208,7 +221,7 @@ def _tables(found: Comparison, most: int) -> None:
     for i, f in enumerate(found.ranked[:most], start=1):
         channel = f.worst_channel
         lsb = "-" if f.lsb is None else f"{f.worst / f.lsb:.3g}"
-        inputs = decibel_text(-10 * math.log10(f.inputs_noise) if f.inputs_noise else math.inf)
+        inputs = "-" if f.inputs_noise is None else decibel_text(_inputs(f))
         rows.append(
             (str(i), escape(f.b.name), f.b.op, decibel_text(f.alone), decibel_text(f.sqnr), inputs, lsb)
             + (_clipped(f, f.range_b or f.range_a), _used(f.range_b or f.range_a))

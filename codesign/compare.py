@@ -73,7 +73,7 @@ class Figures:
     edges: Floats = field(default_factory=lambda: np.zeros(0))  # of the histograms' bins, in real values
     counts_a: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     counts_b: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
-    inputs_noise: float = 0.0  # largest noise-to-signal ratio among the matched inputs
+    inputs_noise: float | None = None  # largest noise-to-signal ratio among the inputs that both sides have
 
     @property
     def lsb(self) -> float | None:
@@ -94,7 +94,7 @@ class Figures:
         """Noise of this layer alone, as a share of its signal."""
         if self.alone_known:
             return _ratio(self.alone_signal, self.alone_noise)
-        return max(_ratio(self.signal, self.noise) - self.inputs_noise, 0.0)
+        return max(_ratio(self.signal, self.noise) - (self.inputs_noise or 0.0), 0.0)
 
     @property
     def worst_channel(self) -> tuple[int, float] | None:
@@ -148,25 +148,50 @@ def _ratio(signal: float, noise: float) -> float:
     return noise / max(signal, 1e-300) if noise else 0.0
 
 
-def compare(a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]]) -> Comparison:
+def compare(
+    a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]], factors: Mapping[str, Floats] | None = None
+) -> Comparison:
     """Runs both sides on the same real inputs (1, H, W, C), named as A names them, and adds up what differs.
 
+    `factors`: of each channel of A's values, by name, to multiply them with first (see `channel_factors`).
     Raises CodesignError where the inputs do not match, or there is nothing to run on.
     """
     names = _inputs(a, b)
     matching = match(a, b)
     layers = tuple(Figures(x, y, k, _range(a, x), _range(b, y)) for k, (x, y) in enumerate(matching.pairs))
-    count = 0
+    count, read = (
+        0,
+        {name: [0.0, 0.0] for f in layers for name in f.b.inputs},
+    )  # signal and noise of B's inputs
     for feed in feeds:
-        _add(a, b, matching, layers, dict(feed), {names[name]: real for name, real in feed.items()})
+        feed_b = {names[name]: real for name, real in feed.items()}
+        _add(a, b, matching, layers, read, dict(feed), feed_b, factors or {})
         count += 1
     if not count:
         raise CodesignError(f"{a.title} and {b.title}: no picture to compare on. Give one with --images.")
-    ratios = {f.b.value: _ratio(f.signal, f.noise) for f in layers}
     for f in layers:
-        f.inputs_noise = max((ratios.get(name, 0.0) for name in f.b.inputs), default=0.0)
+        known = [_ratio(*read[name]) for name in f.b.inputs if any(read[name])]
+        f.inputs_noise = max(known, default=None)
     seen = tuple(replace(f, index=i) for i, f in enumerate(f for f in layers if f.seen))
     return Comparison(a, b, matching, seen, tuple(f.b.name for f in layers if not f.seen), count)
+
+
+def channel_factors(a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]]) -> dict[str, Floats]:
+    """For each matched value of A: the factor of each channel that brings it nearest to B's.
+
+    Equalization scales channels between layers; it changes no result, but every tensor in between.
+    """
+    names, pairs = _inputs(a, b), match(a, b).pairs
+    sums = {x.value: np.zeros((2, x.shape[2])) for x, _ in pairs}
+    for feed in feeds:
+        values_a, values_b = a.run(feed), b.run({names[name]: real for name, real in feed.items()})
+        for x, y in pairs:
+            if x.value in values_a and y.value in values_b:
+                one, two = values_a[x.value].astype(np.float64), values_b[y.value]
+                sums[x.value] += [(one * two).sum(axis=(0, 1, 2)), (one * one).sum(axis=(0, 1, 2))]
+    return {
+        name: np.where(own > 0, both / np.where(own > 0, own, 1), 1) for name, (both, own) in sums.items()
+    }
 
 
 def _inputs(a: Tracer, b: Tracer) -> dict[str, str]:
@@ -190,9 +215,11 @@ def _range(side: Tracer, layer: Layer) -> Range | None:
 
 
 def _add(
-    a: Tracer, b: Tracer, matching: Matching, layers: Sequence[Figures], feed_a: Values, feed_b: Values
-) -> None:
+    a: Tracer, b: Tracer, matching: Matching, layers: Sequence[Figures], read: Mapping[str, list[float]],
+    feed_a: Values, feed_b: Values, factors: Mapping[str, Floats],
+) -> None:  # fmt: skip
     values_a, values_b = feed_a | a.run(feed_a), feed_b | b.run(feed_b)
+    values_a |= {k: (values_a[k] * by_channel).astype(np.float32) for k, by_channel in factors.items()}
     for f in layers:
         f.seen = f.seen and f.a.value in values_a and f.b.value in values_b
     for side, values in ((a, values_a), (b, values_b)):
@@ -205,6 +232,10 @@ def _add(
     as_b |= {y.value: values_a[x.value] for x, y in matching.pairs}
     for side, values in ((a, as_a), (b, as_b)):
         _complete(side, values, views_only=True)
+    for name, sums in read.items():
+        if name in as_b and name in values_b:
+            sums[0] += _power(as_b[name])
+            sums[1] += float(np.sum((as_b[name].astype(np.float64) - values_b[name]) ** 2))
     for f in layers:
         if f.a.value not in values_a or f.b.value not in values_b:
             continue

@@ -24,8 +24,8 @@ COLOUR_A, COLOUR_B = "tab:blue", "tab:orange"
 def overview(found: Comparison) -> bytes:
     """A PNG: SQNR, SQNR alone, and what is clipped, of every layer in order."""
     layers = found.layers
-    figure = _figure(max(9.0, min(0.11 * len(layers) + 5, 26)), 6.5)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure = _figure(max(9.0, min(0.11 * len(layers) + 5, 26)), 7.5)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.2, 1.2))
     sqnr, alone = _finite([f.sqnr for f in layers]), _finite([f.alone for f in layers])
     known = [v for v in (*sqnr, *alone) if math.isfinite(v)] or [60.0]
     low, high = min(known), max(known)
@@ -49,18 +49,27 @@ def overview(found: Comparison) -> bytes:
     top.grid(True, alpha=0.25)
     top.legend(fontsize="small", loc="upper right", ncols=3)
     top.set_title(f"A {found.a.title}, B {found.b.title}, {found.pictures} pictures", fontsize=10)
-    below, above = ([_share(f, f.range_b, end) for f in layers] for end in ("below", "above"))
+    if not any(math.isfinite(v) for v in (*sqnr, *alone)):
+        top.set_yticks([])
     x = range(len(layers))
-    bottom.bar(x, below, width=0.9, color="tab:cyan", label="clipped below (of a ReLU: what it is for)")
-    bottom.bar(x, [-v for v in above], width=0.9, color="tab:red", label="clipped above")
+    relu = [f.range_b is not None and f.range_b.grid.lo == 0 for f in layers]
+    below, above = ([_share(f, f.range_b, end) for f in layers] for end in ("below", "above"))
+    middle.bar(x, above, width=0.9, color="tab:red", label="cut off above")
+    lost = [0.0 if zero else v for v, zero in zip(below, relu, strict=True)]
+    middle.bar(x, lost, bottom=above, width=0.9, color="tab:orange", label="cut off below")
+    middle.set_ylim(0, max(max(map(sum, zip(above, lost, strict=True))) * 1.4, 0.5))
+    middle.set_ylabel("B saturates, %")
+    zeros = [v if zero else 0.0 for v, zero in zip(below, relu, strict=True)]
+    bottom.bar(x, zeros, width=0.9, color="tab:cyan", label="cut off by the ReLU")
     used = [math.nan if f.range_b is None else 100 * f.range_b.used for f in layers]
     bottom.plot(used, "_", color="black", label="codes used")
-    bottom.axhline(0, color="black", lw=0.5)
-    bottom.set_ylim(-max(*above, 5.0) * 1.15, 145)
-    bottom.set_ylabel("B, %; above: downwards")
+    bottom.set_ylim(0, 145)
+    bottom.set_yticks([0, 50, 100])
+    bottom.set_ylabel("B, %")
     bottom.set_xlabel("layer, in B's order")
-    bottom.grid(True, alpha=0.25)
-    bottom.legend(fontsize="small", loc="upper right", ncols=3)
+    for axes in (middle, bottom):
+        axes.grid(True, alpha=0.25)
+        axes.legend(fontsize="small", loc="upper right", ncols=3)
     return _png(figure)
 
 

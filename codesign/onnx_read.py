@@ -24,14 +24,16 @@ FLOATS = (
 AGAIN = "Export the model again."
 
 
-def load(source: str | PathLike[str] | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
+def load(
+    source: str | PathLike[str] | onnx.ModelProto, opsets: range = OPSETS
+) -> tuple[str, onnx.ModelProto]:
     """What to call the model in messages, and its proto. Raises ModelError; a given proto is not changed."""
     if isinstance(source, onnx.ModelProto):
         where, model = source.graph.name or "model", source
     else:
         where, model = str(source), _parse(Path(source))
     _check_format(where, model)
-    _check_opset(where, model)
+    _check_opset(where, model, opsets)
     _check_text(where, model)
     if not model.graph.output:
         raise ModelError(f"{where}: its graph has no outputs, expected at least one. {AGAIN}")
@@ -87,12 +89,12 @@ def _check_format(where: str, model: onnx.ModelProto) -> None:
         )
 
 
-def _check_opset(where: str, model: onnx.ModelProto) -> None:
+def _check_opset(where: str, model: onnx.ModelProto, opsets: range) -> None:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    low, high = OPSETS[0], OPSETS[-1]
+    low, high = opsets[0], opsets[-1]
     if not versions:
         raise ModelError(f"{where}: names no ONNX opset, expected {low} to {high}. {AGAIN}")
-    if versions[0] not in OPSETS:
+    if versions[0] not in opsets:
         raise ModelError(
             f"{where}: uses ONNX opset {versions[0]}, expected {low} to {high}. Export with opset_version=20."
         )

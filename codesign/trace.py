@@ -6,6 +6,7 @@ operator that only moves codes. In a float file it is an operator with the norma
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign import fast
+from codesign.errors import ModelError
 from codesign.ir import Graph, IntType, Node
 from codesign.layers import title
 from codesign.ops import Requant
@@ -42,7 +44,45 @@ class Grid:
         return (np.asarray(codes, np.float64) * self.scale).astype(np.float32)  # exact: at most 24 bits
 
 
+READING = "codesign.pixels"  # key of the metadata
 PICTURE = Grid(2.0**-7, -128, 127, IntType(8))  # (pixel - 128) / 128
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a float network wants the picture that its quantized file takes as (pixel - 128) / 128.
+
+    (pixel / 255 - mean) / std, with mean and std of red, green and blue; `bgr`: blue first. A network of one channel
+    reads the mean of the three.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, str]) -> Reading | None:
+        """From the text that `codesign quantize` leaves in a file. Raises ModelError if it is damaged."""
+        if READING not in meta:
+            return None
+        try:
+            found = json.loads(meta[READING])
+            mean, std = (tuple(float(v) for v in np.resize(found[key], 3)) for key in ("mean", "std"))
+            return cls(mean, std, bool(found["bgr"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"metadata {READING!r} is not understood ({type(error).__name__}: {error}), expected mean, std and "
+                "bgr. Quantize the model again."
+            ) from None
+
+    def apply(self, image: Real, channels: int) -> Real:
+        """(N, H, W, 3) of a quantized file as (N, H, W, channels) of its float parent."""
+        share = (np.asarray(image, np.float64) * 128 + 128) / 255
+        if channels == 1:
+            mean: Real = ((share.mean(axis=3, keepdims=True) - self.mean[0]) / self.std[0]).astype(np.float32)
+            return mean
+        share = (share - self.mean) / self.std
+        return np.ascontiguousarray(share[..., ::-1] if self.bgr else share, np.float32)
 
 
 @dataclass(frozen=True)
@@ -91,6 +131,7 @@ class Tracer:
     run: Callable[[Mapping[str, Real]], Values]
     graph: Graph | None = None
     grids: Mapping[str, Grid] = field(default_factory=dict)
+    reading: Reading | None = None  # of a quantized file: how its float parent reads the same picture
 
     @property
     def title(self) -> str:
@@ -158,7 +199,12 @@ def layers_of(graph: Graph, grids: Mapping[str, Grid]) -> tuple[Layer, ...]:
         first = body[0]
         found.append(
             Layer(
-                first.name, title(graph, first), node.name, tuple(inputs), types[node.name].shape, tuple(body)
+                first.name.removesuffix(".phases"),
+                title(graph, first),
+                node.name,
+                tuple(inputs),
+                types[node.name].shape,
+                tuple(body),
             )
         )
     return tuple(found)

@@ -31,8 +31,13 @@ FOLLOWERS = (
 )  # fmt: skip
 
 
-def float_side(where: str, model: onnx.ModelProto, digest: str) -> Tracer:
-    """Raises ModelError where an input has no fixed size, ToolMissing if onnxruntime cannot run the file."""
+def float_side(where: str, model: onnx.ModelProto, digest: str, like: Tracer | None = None) -> Tracer:
+    """`like`: the quantized side beside it, whose size of pictures is taken, and whose way of reading them undone.
+
+    Raises ModelError where an input has no fixed size, ToolMissing if onnxruntime cannot run the file.
+    """
+    if like is not None:
+        model = _resized(model, like)
     graph = model.graph
     consts = {tensor.name for tensor in graph.initializer}
     consts |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
@@ -52,9 +57,16 @@ def float_side(where: str, model: onnx.ModelProto, digest: str) -> Tracer:
         for node in graph.node
         if node.op_type == "SquareDeformConv"
     }
+    channels = {name: shape[2] for name, shape in shapes.items()}
+    if like is not None and like.reading is not None:
+        shapes = {name: (*shape[:2], 3) for name, shape in shapes.items()}  # of the picture that is read
     session = OnnxSession(onnx_with_taps(model, ends), where)
 
+    reading = None if like is None else like.reading
+
     def run(feeds: Mapping[str, Real]) -> Values:
+        if reading is not None:
+            feeds = {name: reading.apply(real, channels[name]) for name, real in feeds.items()}
         got = session.run(feeds, list(ends))
         values = {name: nhwc(array) for name, array in got.items() if array.ndim in (2, 4)}
         return {
@@ -78,6 +90,25 @@ def float_side(where: str, model: onnx.ModelProto, digest: str) -> Tracer:
         if value in probe
     )
     return Tracer(where, "onnx", digest, layers, shapes, run)
+
+
+def _resized(model: onnx.ModelProto, like: Tracer) -> onnx.ModelProto:
+    """The model for the height and width of another's only input, where both have one."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    if len(like.inputs) != 1 or sum(info.name not in known for info in model.graph.input) != 1:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (info,) = (info for info in copy.graph.input if info.name not in known)
+    ((height, width, _),) = like.inputs.values()
+    dims = info.type.tensor_type.shape.dim
+    if len(dims) == 4 and [d.dim_value for d in dims[2:]] != [height, width]:
+        for dim, size in zip(dims, (1, dims[1].dim_value, height, width), strict=True):
+            dim.dim_value = size
+        del copy.graph.value_info[:]
+        for output in copy.graph.output:
+            output.type.tensor_type.ClearField("shape")
+    return copy
 
 
 def _inputs(where: str, graph: onnx.GraphProto, consts: set[str]) -> dict[str, tuple[int, ...]]:

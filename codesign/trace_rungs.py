@@ -23,11 +23,12 @@ from codesign.ops import DeformDwConv
 from codesign.plan import plan
 from codesign.rungs import OnnxSession, simulator_of
 from codesign.shipped import find_model
-from codesign.trace import Grid, Real, Tracer, Values, layers_of, nhwc
+from codesign.trace import Grid, Reading, Real, Tracer, Values, layers_of, nhwc
 from codesign.trace_float import float_side
 
 RUNGS = ("onnx", "integer", "onnx-integer", "csim", "csim-ap")
 QUANTIZERS = ("Quant", "IntQuant", "QuantizeLinear")
+FLOAT_OPSETS = range(7, 24)  # a float file is only run
 
 
 def parse_side(text: str) -> tuple[str, str | None]:
@@ -42,11 +43,27 @@ def parse_side(text: str) -> tuple[str, str | None]:
     return model, rung
 
 
-def open_side(text: str) -> Tracer:
-    """MODEL[@RUNG]: a bundle runs as csim, a quantized file as integer, a float file as onnx, unless told otherwise."""
+def open_sides(a: str, b: str) -> tuple[Tracer, Tracer]:
+    """Both sides; a float file reads the same picture as a quantized one beside it, in its size."""
+    first = [open_side(text) if _is_quantized(text) else None for text in (a, b)]
+    like = first[0] or first[1]
+    one, two = (side or open_side(text, like) for side, text in zip(first, (a, b), strict=True))
+    return one, two
+
+
+def _is_quantized(text: str) -> bool:
+    _, model = onnx_read.load(find_model(parse_side(text)[0]), FLOAT_OPSETS)
+    return any(node.op_type in QUANTIZERS for node in model.graph.node)
+
+
+def open_side(text: str, like: Tracer | None = None) -> Tracer:
+    """MODEL[@RUNG]: a bundle runs as csim, a quantized file as integer, a float file as onnx, unless told otherwise.
+
+    `like` is the quantized side whose pictures a float file shall read.
+    """
     what, rung = parse_side(text)
     path = find_model(what)
-    where, model = onnx_read.load(path)
+    where, model = onnx_read.load(path, FLOAT_OPSETS)
     where = str(what)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not any(node.op_type in QUANTIZERS for node in model.graph.node):
@@ -54,7 +71,7 @@ def open_side(text: str) -> Tracer:
             raise ModelError(
                 f"{where}: has no quantizer, expected some on rung {rung}. Quantize it, or compare it as {where}@onnx."
             )
-        return float_side(where, model, digest)
+        return float_side(where, model, digest, like)
     graph = onnx_io.import_model(path)
     points = onnx_io.quant_points(path, graph)
     grids = {
@@ -67,7 +84,8 @@ def open_side(text: str) -> Tracer:
     bundle = load(Path(what)) if is_bundle and rung.startswith("csim") else None
     run = _runs(rung, graph, grids, path, where, bundle)
     shapes = {name: t.shape for name, t in graph.inputs.items()}
-    return Tracer(where, rung, digest, layers_of(graph, grids), shapes, run, graph, grids)
+    reading = Reading.from_meta(graph.meta)
+    return Tracer(where, rung, digest, layers_of(graph, grids), shapes, run, graph, grids, reading)
 
 
 def _runs(

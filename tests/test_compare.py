@@ -14,10 +14,11 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from PIL import Image
 
 from codesign import cli, compare_pictures
-from codesign.compare import Comparison, compare, decibels
+from codesign.compare import Comparison, channel_factors, compare, decibels
 from codesign.compare_match import _common, match
 from codesign.csim import Simulator
 from codesign.errors import CodesignError, ModelError, ToolMissing
@@ -26,7 +27,8 @@ from codesign.ir import evaluate
 from codesign.onnx_io import import_model
 from codesign.ops import Requant
 from codesign.shipped import find_model, samples
-from codesign.trace_rungs import open_side, parse_side
+from codesign.trace import Reading
+from codesign.trace_rungs import open_side, open_sides, parse_side
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI, bundle_of_mini
 from tests.models import Builder
@@ -246,6 +248,107 @@ def test_the_common_sequence_is_common_and_no_other_is_longer(a: list[int], b: l
         return all(v in rest for v in part)
 
     assert len(pairs) == max(len(s) for s in subsets if within(s))
+
+
+def reading_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float network behind another reading of pixels: blue first, mean 0.5, red by 0.25, green by 0.5; any size."""
+
+    def change(copy: onnx.ModelProto) -> None:
+        values = {
+            "order": np.array([2, 1, 0]),
+            "std": np.array([0.25, 0.5, 1], np.float32).reshape(1, 3, 1, 1),
+            "mean": np.float32(0.5),
+            "full": np.float32(255),
+            "half": np.float32(128),
+        }
+        copy.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+        (image,) = (info for info in copy.graph.input)
+        image.name = "blob"
+        for dim in image.type.tensor_type.shape.dim[2:]:
+            dim.dim_param = "any"
+        chain = (
+            ("Gather", "order"),
+            ("Mul", "std"),
+            ("Add", "mean"),
+            ("Mul", "full"),
+            ("Sub", "half"),
+            ("Div", "half"),
+        )
+        before, last = [], "blob"
+        for i, (op, constant) in enumerate(chain):
+            made = "image" if i + 1 == len(chain) else f"read.{i}"
+            attributes = {"axis": 1} if op == "Gather" else {}
+            before.append(onnx.helper.make_node(op, [last, constant], [made], f"read.{i}", **attributes))
+            last = made
+        nodes = [*before, *copy.graph.node]
+        del copy.graph.node[:], copy.graph.value_info[:]
+        copy.graph.node.extend(nodes)
+
+    return edited(model, change)
+
+
+@needs_deform_conv
+def test_a_float_file_that_reads_pixels_otherwise_is_given_the_same_picture(
+    float_tiny: Path, tmp_path: Path
+) -> None:
+    def state(model: onnx.ModelProto) -> None:
+        entry = model.metadata_props.add()
+        entry.key = "codesign.pixels"
+        entry.value = json.dumps({"mean": [0.5], "std": [0.25, 0.5, 1], "bgr": True, "size": [128, 128]})
+
+    foreign = saved(reading_pixels(onnx.load(float_tiny)), tmp_path / "foreign.onnx")
+    stated = edited(onnx.load(TINY), state)
+    quantized = saved(stated, tmp_path / "q.onnx")
+    sides = open_sides(str(foreign), str(quantized))
+    assert (sides[0].inputs, sides[1].inputs) == ({"blob": (128, 128, 3)}, {"image": (128, 128, 3)})
+    found = compare(*sides, [{"blob": picture(128)["image"]}])
+    plain = compare(*open_sides(str(float_tiny), str(TINY)), [picture(128)])
+    assert len(found.layers) == len(plain.layers)
+    assert [f.b.name for f in found.ranked[:5]] == [f.b.name for f in plain.ranked[:5]]
+    for one, other in zip(found.layers, plain.layers, strict=True):
+        assert one.sqnr == pytest.approx(
+            other.sqnr, abs=0.05
+        )  # float32 reads the picture 1e-7 apart: few codes differ
+
+
+def test_how_a_network_reads_pixels() -> None:
+    image = np.array([-128, 0, 127], np.float32).reshape(1, 1, 1, 3) / 128
+    reading = Reading.from_meta(
+        {"codesign.pixels": '{"mean": [0, 0.5, 1], "std": [1, 0.5, 0.25], "bgr": true}'}
+    )
+    assert reading is not None
+    wanted = [(255 / 255 - 1) / 0.25, (128 / 255 - 0.5) / 0.5, 0.0]  # blue, green, red
+    assert reading.apply(image, 3).reshape(-1).tolist() == pytest.approx(wanted, abs=1e-6)  # float32
+    assert reading.apply(image, 1).reshape(-1).tolist() == pytest.approx(
+        [(0 + 128 + 255) / 255 / 3], abs=1e-6
+    )
+    assert Reading.from_meta({}) is None
+    with pytest.raises(ModelError) as error:
+        Reading.from_meta({"codesign.pixels": "{}"})
+    assert str(error.value) == (
+        "metadata 'codesign.pixels' is not understood (KeyError: 'mean'), expected mean, std and bgr. "
+        "Quantize the model again."
+    )
+
+
+@needs_deform_conv
+def test_channels_that_equalization_scaled_are_scaled_alike_first(float_tiny: Path, tmp_path: Path) -> None:
+    first, second = "stages.0.0.branch2.0.conv", "stages.0.0.branch2.1.conv"  # with a ReLU between
+    model = onnx.load(float_tiny)
+    (bias,) = (t for t in model.graph.initializer if t.name == f"{first}.bias")
+    by_channel = 2.0 ** np.random.default_rng(2).integers(-3, 4, bias.dims[0])
+    model = with_tensor(model, f"{first}.weight", lambda w: w * by_channel[:, None, None, None])
+    model = with_tensor(model, f"{first}.bias", lambda b: b * by_channel)
+    model = with_tensor(model, f"{second}.weight", lambda w: w / by_channel[:, None, None, None])
+    sides = open_sides(str(saved(model, tmp_path / "scaled.onnx")), str(TINY))
+    feeds = [picture(128)]
+    plain = compare(*sides, feeds)
+    assert plain.ranked[0].b.name in (first, second)
+    assert plain.ranked[0].alone < 5
+    parent = open_sides(str(float_tiny), str(TINY))
+    found, wanted = (compare(*pair, feeds, channel_factors(*pair, feeds)) for pair in (sides, parent))
+    for one, other in zip(found.layers, wanted.layers, strict=True):  # powers of two: the very same floats
+        assert (one.sqnr, one.alone) == (pytest.approx(other.sqnr), pytest.approx(other.alone))
 
 
 def small(seed: int) -> onnx.ModelProto:
