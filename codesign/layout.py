@@ -16,6 +16,7 @@ from codesign.ir import Graph
 from codesign.ops import Concat, Shuffle, Slice, Upsample
 from codesign.ports import Ints
 
+BLOCK_BYTES = 64  # eight transfers of a memory of 64 bits: none of the boards has a wider one
 Source = tuple[str, int, int]  # stored tensor, its channel, log2 of the upsampling
 View = tuple[Source, ...]
 Readers = frozenset[str]
@@ -177,8 +178,14 @@ def load_order(view: View, layouts: Mapping[str, Layout], lanes: int) -> tuple[t
     return tuple(runs), np.concatenate(rows)
 
 
-def allocate(buffers: Sequence[Buffer]) -> int:
-    """Give each buffer an address such that no two that live at the same step overlap; returns the total.
+def aligned(address: int, lanes: int) -> int:
+    """The next word address where a block begins, the least that a memory moves: a burst from there moves no more."""
+    words = max(1, BLOCK_BYTES // lanes)
+    return -(-address // words) * words
+
+
+def allocate(buffers: Sequence[Buffer], lanes: int = BLOCK_BYTES) -> int:
+    """Give each buffer an aligned address such that no two that live at the same step overlap; returns the total.
 
     Largest first, each at the lowest address where it fits.
     """
@@ -189,7 +196,7 @@ def allocate(buffers: Sequence[Buffer]) -> int:
         for other in sorted(others, key=lambda o: o.address):
             if address + buffer.size <= other.address:
                 break
-            address = max(address, other.address + other.size)
+            address = max(address, aligned(other.address + other.size, lanes))
         buffer.address = address
         placed.append(buffer)
     return max((b.address + b.size for b in buffers), default=0)

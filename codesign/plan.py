@@ -26,6 +26,7 @@ from codesign.layout import (
     Readers,
     Run,
     View,
+    aligned,
     allocate,
     free_order,
     load_order,
@@ -100,10 +101,10 @@ def plan(
     if len(parts) > MAX_STEPS:
         raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
     _live(graph, parts, layouts, read, keep)
-    size = allocate([b for layout in layouts.values() for b in layout.buffers])
+    size = allocate([b for layout in layouts.values() for b in layout.buffers], lanes)
     # Addresses do not change sizes: a first rendering tells where the arena can begin.
     steps = tuple(_step(w, a, b, layouts, config, 0) for w, a, b in parts)
-    begin = base + program_words(steps, lanes)
+    begin = aligned(base + program_words(steps, lanes), lanes)
     steps = tuple(_placed(step, begin) for step in steps)
     types, every = graph.types(), views(graph)
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign import layout
+from codesign.board import board_names, load_board
+from codesign.dram import dram
 from codesign.errors import CodesignError, PlanError
 from codesign.fit import Limits
 from codesign.ir import IntType
@@ -30,6 +32,24 @@ def test_buffers_that_live_together_never_overlap(given_lives):
         for b in buffers[:i]:
             if a.first <= b.last and b.first <= a.last:
                 assert a.address + a.size <= b.address or b.address + b.size <= a.address
+
+
+@given(st.lists(lives, max_size=25), st.sampled_from((*LANES, 32, 64)))
+def test_buffers_begin_where_a_memory_s_block_does(given_lives, lanes):
+    buffers = [Buffer(size, min(a, b), max(a, b)) for size, a, b in given_lives]
+    layout.allocate(buffers, lanes)
+    assert all(b.address * lanes % layout.BLOCK_BYTES == 0 for b in buffers)
+
+
+@pytest.mark.parametrize(("lanes", "base"), [(8, 0), (16, 3), (2, 7)])
+def test_maps_begin_where_a_memory_s_block_does(lanes, base):
+    """A burst of whole blocks then moves no block beside them. No board's memory has larger ones."""
+    program = plan(random_codenet_graph(seed=1, size=64), lanes, base=base).program
+    whole = [s for step in program.steps for s in step.store if s.stride == s.count]
+    assert program.arena[0] * lanes % layout.BLOCK_BYTES == 0
+    assert len(whole) > 20 and all(s.address * lanes % layout.BLOCK_BYTES == 0 for s in whole)
+    boards = [load_board(name) for name in board_names()]
+    assert all(layout.BLOCK_BYTES % dram(board, lanes).block == 0 for board in boards)
 
 
 @given(st.lists(st.sets(st.sampled_from("abc")), min_size=1, max_size=60), st.sampled_from(LANES))
