@@ -98,7 +98,7 @@ def calibrate(
     nothing. Outputs of the network use `max` in any case: their rare large values are the detections.
     Returns log2 of the scale of every quantizer. Raises ValueError if there is no batch or a value is not finite.
     """
-    layers = {n: m for n, m in activation_quantizers(twin).items() if _is_learned(m)}
+    layers = {n: m for n, m in activation_quantizers(twin).items() if _is_free(m)}
     outputs = _output_quantizers(twin)
     seen = {n: _Seen(n) for n in layers}
     hooks = [
@@ -144,8 +144,8 @@ def _make_room_for_biases(twin: nn.Module, images: Tensor) -> None:
             hook.remove()
 
 
-def _is_learned(layer: QuantReLU | QuantIdentity) -> bool:
-    return isinstance(_quantizer(layer).log2_scale, nn.Parameter)
+def _is_free(layer: QuantReLU | QuantIdentity) -> bool:
+    return not _quantizer(layer).fixed
 
 
 def _run(twin: nn.Module, batches: Iterable[Tensor]) -> Tensor | None:

@@ -36,7 +36,7 @@ from quant.onnx_graph import (
     to_qcdq,
 )
 from quant.onnx_ops import OPSET, OWN_DOMAIN, OWN_VERSION, QONNX_DOMAIN, QONNX_VERSION, functions
-from quant.quantize import plain
+from quant.quantize import bake, plain
 from quant.quantizers import ActProxy, WeightProxy
 
 FORMAT = "1"  # of model.onnx: what the compiler's importer checks under the key codesign.format
@@ -86,6 +86,7 @@ def to_onnx(
     """
     _check_arguments(twin, size, flavour)
     traced = copy.deepcopy(twin).cpu().float().eval()  # a failed export would leave it in export mode
+    bake(traced)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         raw = _Manager.export(

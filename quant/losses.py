@@ -7,6 +7,7 @@ box. The two have not been compared on the shipped networks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,3 +118,19 @@ def detection_loss(
     else:
         regression = l1_loss(size * size_unit, shift, box, centre)
     return hm + regression, {"heatmap": float(hm.detach()), "box": float(regression.detach())}
+
+
+def imitation_loss(outputs: Sequence[Any], wanted: Sequence[Tensor]) -> Tensor:
+    """Distance of (heat map, size, centre) from those of another network, for distillation (arXiv 1503.02531).
+
+    Kullback-Leibler divergence of the heat maps' probabilities; L1 of size and centre. Both per object that the other
+    network sees: cells count by its largest probability there.
+    """
+    heat, size, shift = (o.value if hasattr(o, "value") else o for o in outputs)
+    p = torch.sigmoid(wanted[0])
+    seen = p.amax(1, keepdim=True)
+    mass = seen.sum().clamp(min=1)
+    divergence = p * (F.logsigmoid(wanted[0]) - F.logsigmoid(heat))
+    divergence = divergence + (1 - p) * (F.logsigmoid(-wanted[0]) - F.logsigmoid(-heat))
+    boxes = ((size - wanted[1]).abs() * seen).sum() + ((shift - wanted[2]).abs() * seen).sum()
+    return (divergence.sum() + boxes) / mass

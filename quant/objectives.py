@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from quant.losses import detection_loss
+from quant.losses import detection_loss, imitation_loss
 from quant.models import CoDeNet
 from quant.recipe import Stage
 
@@ -42,6 +42,29 @@ def classification_loss(logits: list[Tensor], labels: Tensor) -> tuple[Tensor, d
     right = (logits[-1].argmax(1) == labels)[known].float().mean()
     losses = [nn.functional.cross_entropy(v, labels, ignore_index=-1) for v in logits]
     return torch.stack(losses).sum(), {"last": float(losses[-1].detach()), "accuracy": float(right)}
+
+
+class Distilled:
+    """A loss plus `weight` times the distance to what the float parent says of the same images.
+
+    Remembers what the student reads by a hook, so that the training loop need not know.
+    """
+
+    def __init__(self, loss: Loss, student: nn.Module, parent: nn.Module, weight: float) -> None:
+        self.loss, self.parent, self.weight = loss, parent.eval(), weight
+        self.images: Tensor | None = None
+        student.register_forward_pre_hook(self._remember)
+
+    def _remember(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self.images = args[0]
+
+    def __call__(self, outputs: Any, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+        assert self.images is not None
+        with torch.no_grad():
+            wanted = self.parent.to(self.images.device)(self.images)
+        imitation = imitation_loss(outputs, wanted)
+        loss, parts = self.loss(outputs, target)
+        return loss + self.weight * imitation, {**parts, "imitation": float(imitation.detach())}
 
 
 def detector_loss(model: CoDeNet, stage: Stage) -> Loss:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,14 @@ from torch import Tensor, nn
 
 from codesign.accuracy import evaluate_detector
 from codesign.rungs import Runner
-from quant.calibrate import calibrate, correct_bias
 from quant.data.specs import load
 from quant.data.types import Dataset
 from quant.evaluate import torch_runner
 from quant.feed import TrainingCrops, TrainingImages, pixels_to_input
 from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
-from quant.objectives import Classifier, classification_loss, detector_loss
+from quant.objectives import Classifier, Distilled, classification_loss, detector_loss
+from quant.posttraining import post_training
+from quant.preset import Given, names, preset
 from quant.quantize import quantize_model
 from quant.recipe import Phase, Recipe, Stage, parse_recipe
 from quant.train import Report, TrainingError, load_weights, tensors_of, train, world
@@ -153,21 +155,54 @@ def quantize_trained(
     With `qat` false it stops before the training (post-training quantization). Returns the run's figures.
     """
     model, data = float_model(recipe, out)
-    twin = quantize_model(model, recipe.preset)
+    plan = preset(recipe.preset)
     figures: dict[str, Any] = {}
-    if not (out / "qat.state.pt").is_file():
-        largest = replace(max(recipe.qat_stage.phases, key=lambda p: p.shape), window=0)
-        batches = list(calibration_batches(recipe, data, largest, next(model.parameters()).device))
-        if say:
-            say(f"calibrating on {recipe.calibration} images")
-        calibrate(twin, batches)
-        correct_bias(twin, batches)
+    if (out / "qat.state.pt").is_file():
+        twin = quantize_model(model, plan)
+    else:
+        twin = post_training(model, plan, calibration_images(recipe, data, model), say)
         figures = measured(recipe, out, "ptq", twin, data.classes, say)
     stage = recipe.qat_stage if qat else Stage((), recipe.qat_stage.lr)
     seeded(recipe.seed + 1)
     images, validate = images_of(recipe, data, recipe.seed + 1), validation(recipe, twin, data.classes)
-    train(twin, stage, images, detector_loss(model, stage), out, "qat", report, validate=validate)
+    loss = detector_loss(model, stage)
+    if plan.distill:
+        loss = Distilled(loss, twin, model, plan.distill)
+    train(twin, stage, images, loss, out, "qat", report, validate=validate)
     return measured(recipe, out, "fake-quant", twin, data.classes, say) if qat else figures
+
+
+def calibration_images(recipe: Recipe, data: Dataset, model: nn.Module) -> list[Tensor]:
+    """The batches a network of this run is calibrated on, on its device."""
+    largest = replace(max(recipe.qat_stage.phases, key=lambda p: p.shape), window=0)
+    return list(calibration_batches(recipe, data, largest, next(model.parameters()).device))
+
+
+def derived(run: Path, out: Path, given: Given) -> Recipe:
+    """Make `out` a run of its own with the float network of `run` and another preset. Returns its recipe.
+
+    Raises TrainingError if `run` is not trained yet, or `out` holds another run; PresetError.
+    """
+    plan = preset(given)
+    shipped = plan.name in names() and preset(plan.name) == plan
+    recipe = replace(opened(run), preset=plan.name if shipped else plan.to_dict())
+    if not (run / "float.safetensors").is_file():
+        raise TrainingError(f"{run}: the float network is not trained yet. Run `codesign train` first.")
+    out.mkdir(parents=True, exist_ok=True)
+    begin(recipe, out)
+    for path in (*run.glob("pretrain.log.jsonl"), *run.glob("float.*")):
+        if not (out / path.name).exists():
+            beside = out / f"{path.name}.new"
+            shutil.copyfile(path, beside)
+            os.replace(beside, out / path.name)
+    figures = run / FIGURES
+    if figures.is_file() and not (out / FIGURES).exists():
+        known = json.loads(figures.read_text())
+        _write(
+            out / FIGURES,
+            json.dumps({k: known[k] for k in ("float", "parameters") if k in known}, indent=2) + "\n",
+        )
+    return recipe
 
 
 def quantized_model(recipe: Recipe, out: Path) -> tuple[nn.Module, Dataset]:
@@ -189,9 +224,9 @@ def validation(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> Ca
     return lambda: accuracy(torch_runner(model, config, classes), recipe.validation)["ap50"]
 
 
-def accuracy(runner: Runner, spec: str) -> dict[str, float]:
-    """AP50 (area and VOC07) and COCO AP on a data spec."""
-    data = load(spec)
+def accuracy(runner: Runner, spec: str, data: Dataset | None = None) -> dict[str, float]:
+    """AP50 (area and VOC07) and COCO AP on a data spec; `data` is what it names, if it is at hand."""
+    data = load(spec) if data is None else data
     samples = (data[i] for i in range(len(data)))
     scores = evaluate_detector(
         runner.detect, runner.detector.classes, samples, data.classes, where=spec

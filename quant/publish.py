@@ -27,6 +27,7 @@ from quant.evaluate import detector_meta
 from quant.export import ExportError, export_onnx
 from quant.models import mac_count
 from quant.pipeline import FIGURES, accuracy, configuration, quantized_model
+from quant.preset import preset_name
 from quant.recipe import Recipe
 
 CARD = "codesign.card"  # key of the card in the file's metadata
@@ -72,7 +73,7 @@ def export_run(
             "size": list(config.size),
             "parameters": figures["parameters"],
             "macs": mac_count(config),
-            "preset": recipe.preset,
+            "preset": preset_name(recipe.preset),
             "data": recipe.data,
             "held_out": recipe.held_out,
             "seed": recipe.seed,

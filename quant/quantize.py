@@ -26,12 +26,11 @@ from torch import Tensor, nn
 from quant.deform import DeformConv2d
 from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve
 from quant.onnx_ops import traced_deform_conv
+from quant.preset import Given, Preset, PresetError, preset
 from quant.quantizers import (
     BIAS,
-    PRESETS,
     FakeQuant,
     InputAct,
-    Preset,
     SignedAct,
     UnsignedAct,
     weight_quantizer,
@@ -169,7 +168,12 @@ def fold(model: nn.Module) -> nn.Module:
     return folded
 
 
-def _quantized_conv(conv: nn.Conv2d, preset: Preset, role: str) -> QuantConv2d:
+def _weights(plan: Preset, role: str, name: str) -> type:
+    bits = plan.weight_bits(role, name)
+    return weight_quantizer(bits, plan.mantissa, plan.start, plan.shape, plan.learn_scales)
+
+
+def _quantized_conv(conv: nn.Conv2d, weights: type) -> QuantConv2d:
     layer = QuantConv2d(
         conv.in_channels,
         conv.out_channels,
@@ -179,7 +183,7 @@ def _quantized_conv(conv: nn.Conv2d, preset: Preset, role: str) -> QuantConv2d:
         conv.dilation,
         conv.groups,
         bias=conv.bias is not None,
-        weight_quant=weight_quantizer(preset.weight_bits[role], preset.mantissa),
+        weight_quant=weights,
         bias_quant=BIAS if conv.bias is not None else None,
     )
     layer.weight.data.copy_(conv.weight.data)
@@ -189,41 +193,54 @@ def _quantized_conv(conv: nn.Conv2d, preset: Preset, role: str) -> QuantConv2d:
     return layer
 
 
-def _quantized_act(act: nn.Module) -> nn.Module:
+def _quantized_act(act: nn.Module, plan: Preset) -> nn.Module:
     if isinstance(act, nn.ReLU):
-        return QuantReLU(UnsignedAct, return_quant_tensor=True)
-    return QuantIdentity(SignedAct, return_quant_tensor=True)
+        unsigned = UnsignedAct.let(bit_width=plan.act_bits, learned=plan.learn_scales)
+        return QuantReLU(unsigned, return_quant_tensor=True)
+    signed = SignedAct.let(bit_width=plan.act_bits, learned=plan.learn_scales)
+    return QuantIdentity(signed, return_quant_tensor=True)
 
 
-def quantize_model(model: nn.Module, preset: str | Preset = "w4a8") -> nn.Module:
+def quantize_model(model: nn.Module, given: Given = "w4a8") -> nn.Module:
     """The quantized twin of a float network, on the same device; the float network is left as it is.
 
     Blocks with one `share` name get one activation quantizer. The heads' outputs are quantized too (s8, plain
-    tensors). Raises KeyError for an unknown preset.
+    tensors). Raises PresetError for an unknown preset, or one that names layers which are not there.
     """
-    plan = PRESETS[preset] if isinstance(preset, str) else preset
+    plan = preset(given)
     twin = fold(model)
     device = next(model.parameters()).device
     shared: dict[str, nn.Module] = {}
-    for block in list(twin.modules()):
+    for name, block in list(twin.named_modules()):
         if isinstance(block, ConvBlock):
-            block.conv = _quantized_conv(block.conv, plan, block.role)
+            block.conv = _quantized_conv(block.conv, _weights(plan, block.role, f"{name}.conv"))
             if block.share is None:
-                block.act = _quantized_act(block.act)
+                block.act = _quantized_act(block.act, plan)
             else:
-                block.act = shared.setdefault(block.share, _quantized_act(block.act))
+                block.act = shared.setdefault(block.share, _quantized_act(block.act, plan))
         elif isinstance(block, OutputConv):
-            block.conv = _quantized_conv(block.conv, plan, block.role)
-            block.act = QuantIdentity(SignedAct, return_quant_tensor=False)
+            block.conv = _quantized_conv(block.conv, _weights(plan, block.role, f"{name}.conv"))
+            outputs = SignedAct.let(learned=plan.learn_scales)
+            block.act = QuantIdentity(outputs, return_quant_tensor=False)
         elif isinstance(block, DeformBlock):
-            block.offset = _quantized_conv(block.offset, plan, "offset")
-            bits = plan.weight_bits["deform"]
-            block.dw = QuantDeformConv2d(block.dw, weight_quantizer(bits, plan.mantissa))
-            block.dw_act = _quantized_act(block.dw_act)
+            block.offset = _quantized_conv(block.offset, _weights(plan, "offset", f"{name}.offset"))
+            block.dw = QuantDeformConv2d(block.dw, _weights(plan, "deform", f"{name}.dw"))
+            block.dw_act = _quantized_act(block.dw_act, plan)
     if not hasattr(twin, "input_quant"):
         raise TypeError(f"{type(model).__name__} has no `input_quant`, the place of the image's quantizer")
     twin.input_quant = QuantIdentity(InputAct, return_quant_tensor=True)
+    if unknown := sorted(set(plan.layers) - set(weight_layers(twin))):
+        raise PresetError(
+            f"preset {plan.name!r}: layers {', '.join(unknown)} are not in the network, expected names such as "
+            f"{next(iter(weight_layers(twin)))}. Correct the preset."
+        )
     return twin.to(device).train(model.training)
+
+
+def bake(twin: nn.Module) -> None:
+    """Replace weights that are trained in another shape by what they stand for, as a file holds them."""
+    for layer in weight_layers(twin).values():
+        layer.weight_quant.tensor_quant.bake(layer.weight)  # type: ignore[union-attr, operator]
 
 
 def weight_layers(twin: nn.Module) -> dict[str, nn.Module]:

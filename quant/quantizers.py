@@ -1,4 +1,4 @@
-"""Quantizers of the integer contract, as Brevitas injectors, and the presets that choose among them.
+"""Quantizers of the integer contract, as Brevitas injectors. quant/preset.py chooses among them.
 
     value = code * scale,   code = clamp(round_half_even(x / scale), lo, hi),   zero point 0
     scale = 2^-e            activations per tensor, weights per output channel
@@ -13,9 +13,6 @@ a quantized network takes about as long as training its float parent with batch 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -101,6 +98,7 @@ class FakeQuant(nn.Module):
     """
 
     log2_scale: Tensor
+    fixed = False  # the contract says the scale: it is not calibrated either
 
     def __init__(
         self, log2_scale: Tensor, bits: int, signed: bool, narrow: bool, mantissa: int, learned: bool
@@ -137,38 +135,106 @@ class FakeQuant(nn.Module):
 class ActFakeQuant(FakeQuant):
     """Per tensor, power of two. `calibrate` sets the exponent; until then values up to 8 are represented."""
 
-    def __init__(self, bit_width: int, signed: bool, narrow_range: bool, fixed_log2: float | None) -> None:
+    def __init__(
+        self,
+        bit_width: int,
+        signed: bool,
+        narrow_range: bool,
+        fixed_log2: float | None = None,
+        learned: bool = True,
+    ) -> None:
         hi = integer_range(bit_width, signed, narrow_range)[1]
         start = math.ceil(math.log2(8.0 / hi)) if fixed_log2 is None else fixed_log2
         super().__init__(
-            torch.tensor(float(start)), bit_width, signed, narrow_range, 1, learned=fixed_log2 is None
+            torch.tensor(float(start)), bit_width, signed, narrow_range, 1, learned and fixed_log2 is None
         )
+        self.fixed = fixed_log2 is not None
 
 
 class WeightFakeQuant(FakeQuant):
-    """Per output channel; starts at the scales of least squared error for the weights it is given."""
+    """Per output channel; scales start as `start` says, from the weights it is given.
+
+    `shape` "tanh" (DoReFa, arXiv 1606.06160, section 2.3): tanh(w) takes the place of w, stretched so that every
+    channel keeps the largest magnitude it began with. `bake` ends that before a file is written.
+    """
+
+    peak: Tensor
 
     def __init__(
-        self, bit_width: int, narrow_range: bool, mantissa: int, tracked_parameter_list: list[Tensor]
+        self,
+        bit_width: int,
+        narrow_range: bool,
+        mantissa: int,
+        start: str,
+        shape: str,
+        learned: bool,
+        tracked_parameter_list: list[Tensor],
     ) -> None:
         weight = tracked_parameter_list[0]
         empty = torch.zeros(weight.shape[0])
-        super().__init__(empty, bit_width, True, narrow_range, mantissa, learned=True)
+        super().__init__(empty, bit_width, True, narrow_range, mantissa, learned)
+        self.start = start
+        self.tanh = shape == "tanh"
+        if self.tanh:
+            self.register_buffer("peak", torch.zeros(weight.shape[0]))
         self.fit(weight)
 
     @torch.no_grad()
     def fit(self, weight: Tensor) -> None:
-        """Take the scales of least squared error for these weights."""
-        self.log2_scale.copy_(best_log2_scale(weight, self.hi, self.mantissa))
+        """Take the scales that suit these weights."""
+        self.log2_scale.copy_(START[self.start](weight, self.hi, self.mantissa))
+        if self.tanh:
+            self.peak.copy_(weight.flatten(1).abs().amax(1))
+
+    def shaped(self, weight: Tensor) -> Tensor:
+        """The weights that are quantized."""
+        if not self.tanh:
+            return weight
+        bent = weight.tanh()
+        ends = bent.detach().flatten(1).abs().amax(1).clamp_min(2.0**-20)
+        return bent * (self.peak / ends).view(-1, *[1] * (weight.dim() - 1))
+
+    def quantize(self, x: Tensor) -> Tensor:
+        return super().quantize(self.shaped(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return super().forward(self.shaped(x))
+
+    @torch.no_grad()
+    def bake(self, weight: Tensor) -> None:
+        """Give `weight` the shape for good."""
+        weight.copy_(self.shaped(weight))
+        self.tanh = False
+
+
+def _channel_peaks(weight: Tensor) -> Tensor:
+    """[C,...] -> [C,1]; channels of no weight take a mild scale."""
+    peak = weight.detach().flatten(1).abs().amax(1, keepdim=True)
+    return peak.maximum(peak.max() * 2.0**-8).clamp_min(2.0**-12)
+
+
+def covering_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
+    """log2 of the smallest scale that clips nothing, for each output channel: [C,...] -> [C]."""
+    top = torch.log2(_channel_peaks(weight) / hi).view(-1)
+    finest = 1.0 if mantissa == 1 else 2.0 ** (1 - mantissa)
+    steps = [to_grid(top + k * finest / 2, mantissa) for k in range(5)]
+    scales = torch.stack(steps).sort(0).values
+    enough = scales >= torch.exp2(top) * (1 - 2.0**-20)
+    return torch.log2(scales.gather(0, enough.int().argmax(0, keepdim=True)).view(-1))
+
+
+def lsq_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
+    """log2 of LSQ's first scale, 2 mean|w| / sqrt(hi) (arXiv 1902.08153, section 2.1): [C,...] -> [C]."""
+    mean = weight.detach().flatten(1).abs().mean(1, keepdim=True)
+    least = _channel_peaks(weight) / 2**10
+    return torch.log2(2 * mean.maximum(least) / math.sqrt(hi)).view(-1)
 
 
 def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
     """log2 of the scale with the least squared error, for each output channel: [C,...] -> [C]."""
     flat = weight.detach().reshape(weight.shape[0], -1)
-    peak = flat.abs().amax(1, keepdim=True)
-    peak = peak.maximum(peak.max() * 2.0**-8).clamp_min(2.0**-12)  # channels of no weight take a mild scale
-    top = torch.log2(peak / hi)
-    best = torch.full_like(peak, torch.inf)
+    top = torch.log2(_channel_peaks(weight) / hi)
+    best = torch.full_like(top, torch.inf)
     chosen = top.clone()
     # From the first scale that clips nothing (rounded up one step) down to a quarter of it.
     finest = 1.0 if mantissa == 1 else 2.0 ** (1 - mantissa)
@@ -179,6 +245,9 @@ def best_log2_scale(weight: Tensor, hi: int, mantissa: int = 1) -> Tensor:
         best = torch.where(better, error, best)
         chosen = torch.where(better, log2, chosen)
     return chosen.view(-1)
+
+
+START = {"mse": best_log2_scale, "max": covering_log2_scale, "lsq": lsq_log2_scale}
 
 
 class _KeepsScales:
@@ -209,6 +278,7 @@ class _Activation(_Rounding):
     tensor_quant = ActFakeQuant
     bit_width = 8
     narrow_range = False
+    learned = True
     fixed_log2 = None
 
 
@@ -232,7 +302,7 @@ class InputAct(_Activation):
 
 
 class Weight(_Rounding):
-    """Per output channel, narrow and symmetric; bits and mantissa are set by `weight_quantizer`."""
+    """Per output channel, narrow and symmetric; `weight_quantizer` sets the rest."""
 
     proxy_class = WeightProxy
     tensor_quant = WeightFakeQuant
@@ -240,38 +310,17 @@ class Weight(_Rounding):
     narrow_range = True
     bit_width = 8
     mantissa = 1
+    start = "mse"
+    shape = "plain"
+    learned = True
 
 
-def weight_quantizer(bits: int, mantissa: int = 1) -> type:
-    """A weight injector: `bits` 2..8, `mantissa` 1 (power of two) or more."""
-    injector: type = Weight.let(bit_width=bits, mantissa=mantissa)
+def weight_quantizer(
+    bits: int, mantissa: int = 1, start: str = "mse", shape: str = "plain", learned: bool = True
+) -> type:
+    """A weight injector: `bits` 2..8, `mantissa` 1 (power of two) or more; the others as in quant.preset."""
+    injector: type = Weight.let(bit_width=bits, mantissa=mantissa, start=start, shape=shape, learned=learned)
     return injector
 
 
 BIAS = Int32Bias  # 32 bits at the accumulator's scale s_x * s_w[c]
-
-ROLES = ("stem", "pw", "dw", "deform", "offset", "head")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Bits of the weights of each role, and mantissa bits of their scales. Activations are always 8 bit."""
-
-    weight_bits: Mapping[str, int]
-    mantissa: int = 1
-
-
-def _bits(default: int, **other: int) -> Mapping[str, int]:
-    return MappingProxyType({role: other.get(role, default) for role in ROLES})
-
-
-_EDGES = {"stem": 8, "offset": 8, "head": 8}
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "w4a8": Preset(_bits(4, **_EDGES)),
-        "w4a8-dw8": Preset(_bits(4, **_EDGES, dw=8, deform=8)),
-        "w4a8-m3": Preset(_bits(4, **_EDGES), mantissa=3),
-        "w4a8-dw8-m3": Preset(_bits(4, **_EDGES, dw=8, deform=8), mantissa=3),
-        "w8a8": Preset(_bits(8)),
-    }
-)

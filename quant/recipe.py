@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.errors import CodesignError
+from quant.preset import PresetError, preset
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +76,7 @@ class Recipe:
     validation: str = (
         ""  # data spec: AP50 on it is measured along the way, for the curve; nothing is chosen by it
     )
-    preset: str = "w4a8"
+    preset: str | dict[str, Any] = "w4a8"  # a name, a file, or the keys of one (see quant.preset)
     calibration: int = 256  # images
     seed: int = 0
     name: str = ""  # where it is not the model's
@@ -149,6 +150,10 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     names = {f.name for f in fields(Recipe)} - set(stages)
     problems.extend(f"{k} is unknown" for k in sorted(set(data) - names))
     problems.extend(f"{k} is missing" for k in ("model", "data", "held_out") if k not in data)
+    try:
+        preset(data.get("preset", Recipe.preset))
+    except PresetError as error:
+        problems.append(f"preset: {str(error).rstrip('.')}")
     if problems:
         raise RecipeError(f"{where}: {'; '.join(problems)}. Correct the recipe.")
     return Recipe(**data, **stages)

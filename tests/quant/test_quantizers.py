@@ -8,12 +8,12 @@ from brevitas.core.function_wrapper import Identity
 from brevitas.core.quant import IntQuant
 
 from quant.quantizers import (
-    PRESETS,
-    ROLES,
     ActFakeQuant,
     WeightFakeQuant,
     best_log2_scale,
+    covering_log2_scale,
     integer_range,
+    lsq_log2_scale,
     quantize_to,
     to_grid,
 )
@@ -110,7 +110,7 @@ def test_scale_gradient_is_lsqs(signed, layout):
 def test_weight_scale_gradients_are_per_channel():
     torch.manual_seed(0)
     w = torch.randn(4, 3, 1, 1)
-    quantizer = WeightFakeQuant(4, True, 1, [w])
+    quantizer = WeightFakeQuant(4, True, 1, "mse", "plain", True, [w])
     y = quantizer.quantize(w)
     g = torch.zeros_like(w)
     g[2] = 1.0
@@ -123,8 +123,35 @@ def test_fixed_scale_is_no_parameter():
     assert not list(ActFakeQuant(8, True, False, -7.0).parameters())
 
 
-def test_presets_name_every_role_and_keep_the_edges_at_eight_bits():
-    for preset in PRESETS.values():
-        assert set(preset.weight_bits) == set(ROLES)
-        assert {preset.weight_bits[r] for r in ("stem", "offset", "head")} == {8}
-    assert PRESETS["w4a8"].weight_bits["pw"] == 4
+@pytest.mark.parametrize(("bits", "mantissa"), [(2, 1), (4, 1), (8, 1), (4, 3)])
+def test_covering_scales_clip_nothing_and_no_finer_one_does(bits, mantissa):
+    torch.manual_seed(0)
+    w = torch.randn(64, 5, 3, 3) * torch.rand(64, 1, 1, 1)
+    hi = integer_range(bits, True, True)[1]
+    chosen = to_grid(covering_log2_scale(w, hi, mantissa), mantissa)
+    grid = torch.tensor(
+        sorted({m * 2.0**-e for e in range(-4, 16) for m in ([1] if mantissa == 1 else [4, 5, 6, 7])})
+    )
+    peak = w.flatten(1).abs().amax(1) / hi
+    assert torch.equal(chosen, grid[torch.searchsorted(grid, peak * (1 - 2.0**-20))])
+
+
+def test_lsq_starts_at_two_means_over_the_root_of_the_largest_code():
+    torch.manual_seed(0)
+    w = torch.randn(5, 7, 3, 3)
+    expected = 2 * w.abs().mean((1, 2, 3)) / math.sqrt(7)
+    assert torch.allclose(torch.exp2(lsq_log2_scale(w, 7, 3)), expected)
+
+
+def test_dorefa_bends_weights_keeps_their_peaks_and_bakes_what_it_computed():
+    torch.manual_seed(0)
+    w = torch.randn(6, 4, 3, 3)
+    quantizer = WeightFakeQuant(4, True, 1, "max", "tanh", False, [w])
+    assert not list(quantizer.parameters())
+    bent = quantizer.shaped(w)
+    assert torch.allclose(bent.abs().amax((1, 2, 3)), w.abs().amax((1, 2, 3)))
+    ratio = bent / w.tanh()
+    assert torch.allclose(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
+    before = quantizer(w)[0]
+    quantizer.bake(w)
+    assert torch.equal(w, bent) and torch.equal(quantizer(w)[0], before)
