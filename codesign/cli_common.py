@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -76,7 +76,7 @@ def verb(function: Verb) -> Verb:
     return run  # type: ignore[return-value]
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """One error message on stderr, and exit code 2."""
     err.print(f"[bold red]error:[/] {escape(message)}")
     raise typer.Exit(BAD_INPUT)

@@ -124,7 +124,6 @@ def _lines(path: Path | None) -> list[str]:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         fail(f"{path}: cannot be read ({error}), expected one label a line. Check it.")
-    return []
 
 
 @verb

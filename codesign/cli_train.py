@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 
 from codesign.cli_common import (
     Json,
+    fail,
     figure,
     needs_torch,
     note,
@@ -69,14 +70,35 @@ def train(
 @verb
 def quantize(
     run: Folder,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "-p", "--preset", help="Another preset than the recipe's: one that ships, or a TOML file."
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Find the bits of every layer under --budget or --drop.")
+    ] = False,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Of --search: kB (1000 bytes) of weights.")
+    ] = None,
+    drop: Annotated[
+        float | None, typer.Option(min=0, help="Of --search: AP50 lost on validation data; 0.01 is a point.")
+    ] = None,
+    choices: Annotated[str, typer.Option(help="Of --search: bits a layer may get.")] = "4,8",
     qat: Annotated[
         bool, typer.Option(help="Train with quantization after calibration and bias correction.")
     ] = True,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder of a run of its own, else RUN; of a model.onnx the file to write, else MODEL.w8a8.onnx.",
+        ),
+    ] = None,
     calibrate: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Pictures like those that the network will see.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Model file (else MODEL.w8a8.onnx).")
     ] = None,
     bits: Annotated[
         int, typer.Option(min=2, max=8, help="Of weights; first, last and depthwise layers keep 8.")
@@ -99,21 +121,48 @@ def quantize(
 ) -> None:
     """Quantize a trained network: fold, calibrate, correct biases, then train with quantization.
 
+    Presets: w4a8 (the default), w8a8, w4a4, w2a8, w4a8-m3, w4a8-dw8 and more: docs/quantization.md says what each is.
+    --search measures what narrow weights cost each layer; search.json and search.png in the new folder show it.
+
     RUN may also be a float model.onnx from elsewhere, which is quantized on the pictures of --calibrate, without
     training and without torch. Options from --calibrate on are for such files.
     """
     if run.suffix == ".onnx":
+        if search or preset is not None or budget is not None or drop is not None:
+            fail(
+                f"{run}: --preset and --search are for the folder of a run, not for a model file. Leave them out."
+            )
         from codesign.cli_foreign import quantize_onnx
 
         quantize_onnx(run, calibrate, output, bits, size, pixels, mean, std, bgr, detector, labels, as_json)
         return
     needs_torch("quantize")
-    from quant.pipeline import opened, quantize_trained
+    from quant.pipeline import derived, opened, quantize_trained
 
     recipe = opened(run)
+    if not search and (budget is not None or drop is not None):
+        fail("codesign quantize: --budget and --drop go with --search. Add --search.")
+    if output is None and (search or preset is not None):
+        fail("codesign quantize: another preset makes a run of its own. Name its folder with -o.")
+    folder = output or run
     with _Watch("Quantizing") as watch:
-        figures = quantize_trained(recipe, run, watch.report, watch.say, qat)
-    _show(figures, run, as_json)
+        if search:
+            from quant.search import search as search_bits
+
+            size_of_all = None if budget is None else 1000 * budget
+            found = search_bits(run, folder, preset, size_of_all, drop, _choices(choices), watch.say)
+            recipe = derived(run, folder, found)
+        elif output is not None:
+            recipe = derived(run, folder, preset if preset is not None else recipe.preset)
+        figures = quantize_trained(recipe, folder, watch.report, watch.say, qat)
+    _show(figures, folder, as_json)
+
+
+def _choices(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        fail(f"codesign quantize: --choices is {text!r}, expected whole numbers such as 4,8. Correct it.")
 
 
 @verb

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from codesign.errors import CodesignError
 from quant.evaluate import torch_runner
 from quant.lines import Lines, digest
 from quant.losses import imitation_loss
-from quant.pipeline import accuracy, calibration_images, configuration, float_model, opened
+from quant.pipeline import RECIPE, accuracy, calibration_images, configuration, float_model, opened
 from quant.posttraining import Say, post_training
 from quant.preset import Given, Preset, preset, variant
 from quant.quantize import weight_layers
@@ -101,6 +101,15 @@ def upgrades(layers: Sequence[Layer]) -> list[Point]:
         bits[name] = b
         path.append(point())
     return path
+
+
+def first_within(count: int, keeps: Callable[[int], bool]) -> int:
+    """The first place of `count` that keeps the budget, if from there on all do; the last is known to."""
+    low, high = -1, count - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if keeps(middle) else (middle, high)
+    return high
 
 
 @contextmanager
@@ -183,6 +192,8 @@ def search(
     base = preset(given if given is not None else recipe.preset)
     if not recipe.validation:
         raise SearchError(f"{run}: its recipe names no validation data, expected some to measure on. Add it.")
+    if (out / RECIPE).is_file() and replace(opened(out), preset="w4a8") != replace(recipe, preset="w4a8"):
+        raise SearchError(f"{out}: holds a run of another recipe. Name another folder, or delete this one.")
     model, data = float_model(recipe, run)
     batches = calibration_images(recipe, data, model)
     cache = Lines(out / CACHE)
@@ -225,13 +236,7 @@ def search(
                 f"{found.float_ap50 - measure(len(path) - 1):.3f}, expected at most {drop:g}. Allow a larger drop, "
                 "or choose another preset."
             )
-        low, high = -1, len(path) - 1  # `high` keeps the budget, `low` does not
-        if measure(0) >= least:
-            high = 0
-        while high - low > 1 and high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if measure(middle) >= least else (middle, high)
-        found.chosen = high
+        found.chosen = first_within(len(path), lambda place: measure(place) >= least)
     for place in (0, found.chosen, len(path) - 1):
         measure(place)
     _write(out, found, recipe.validation)
