@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compare_match import Matching, match
-from codesign.errors import CodesignError, ModelError
+from codesign.compare_match import Matching, match, match_inputs
+from codesign.errors import CodesignError
 from codesign.trace import Clipped, Grid, Layer, Real, Tracer, Values
 
 Floats = npt.NDArray[np.float64]
@@ -156,7 +156,7 @@ def compare(
     `factors`: of each channel of A's values, by name, to multiply them with first (see `channel_factors`).
     Raises CodesignError where the inputs do not match, or there is nothing to run on.
     """
-    names = _inputs(a, b)
+    names = match_inputs(a, b)
     matching = match(a, b)
     layers = tuple(Figures(x, y, k, _range(a, x), _range(b, y)) for k, (x, y) in enumerate(matching.pairs))
     count, read = (
@@ -181,7 +181,7 @@ def channel_factors(a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]]) -
 
     Equalization scales channels between layers; it changes no result, but every tensor in between.
     """
-    names, pairs = _inputs(a, b), match(a, b).pairs
+    names, pairs = match_inputs(a, b), match(a, b).pairs
     sums = {x.value: np.zeros((2, x.shape[2])) for x, _ in pairs}
     for feed in feeds:
         values_a, values_b = a.run(feed), b.run({names[name]: real for name, real in feed.items()})
@@ -192,22 +192,6 @@ def channel_factors(a: Tracer, b: Tracer, feeds: Iterable[Mapping[str, Real]]) -
     return {
         name: np.where(own > 0, both / np.where(own > 0, own, 1), 1) for name, (both, own) in sums.items()
     }
-
-
-def _inputs(a: Tracer, b: Tracer) -> dict[str, str]:
-    """B's name of each of A's inputs: the same, or the only one."""
-    names = (
-        {x: x for x in a.inputs}
-        if a.inputs.keys() == b.inputs.keys()
-        else dict(zip(a.inputs, b.inputs, strict=False))
-    )
-    if len(a.inputs) != len(b.inputs) or any(a.inputs[x] != b.inputs[y] for x, y in names.items()):
-        shown = [", ".join(f"{n} {list(s)}" for n, s in side.inputs.items()) for side in (a, b)]
-        raise ModelError(
-            f"{a.title} and {b.title}: their inputs are {shown[0]} and {shown[1]} (height, width, channels), "
-            "expected the same. Compare models of one network."
-        )
-    return names
 
 
 def _range(side: Tracer, layer: Layer) -> Range | None:

@@ -1,4 +1,4 @@
-"""Which layer of one network is which of another."""
+"""Which layer, and which input, of one network is which of another."""
 
 from __future__ import annotations
 
@@ -74,3 +74,19 @@ def _common(a: Sequence[object], b: Sequence[object]) -> list[tuple[int, int]]:
         else:
             j += 1
     return pairs
+
+
+def match_inputs(a: Tracer, b: Tracer) -> dict[str, str]:
+    """B's name of each of A's inputs: the same, or the only one."""
+    names = (
+        {x: x for x in a.inputs}
+        if a.inputs.keys() == b.inputs.keys()
+        else dict(zip(a.inputs, b.inputs, strict=False))
+    )
+    if len(a.inputs) != len(b.inputs) or any(a.inputs[x] != b.inputs[y] for x, y in names.items()):
+        shown = [", ".join(f"{n} {list(s)}" for n, s in side.inputs.items()) for side in (a, b)]
+        raise ModelError(
+            f"{a.title} and {b.title}: their inputs are {shown[0]} and {shown[1]} (height, width, channels), "
+            "expected the same. Compare models of one network."
+        )
+    return names

@@ -65,7 +65,7 @@ class Work:
 
 def least_rows(work: list[Work]) -> int:
     """Slots of the ring that a model needs."""
-    return max(4, *(w.ring_rows for w in work))
+    return max([4, *(w.ring_rows for w in work)])
 
 
 def needs(

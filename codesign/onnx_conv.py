@@ -13,6 +13,7 @@ import numpy as np
 from codesign.ir import IntType, TensorType
 from codesign.onnx_site import INCONSISTENT, Site, constant_like, node_name
 from codesign.onnx_values import (
+    NO_SHAPE,
     Acc,
     Act,
     Codes,
@@ -122,21 +123,37 @@ def window_of(site: Site, weight: Weight, strides: Sequence[int]) -> Window:
     if sy != sx or sy not in strides:
         allowed = ", ".join(map(str, strides[:-1])) + f" or {strides[-1]}"
         site.note(f"has strides {sy},{sx}, expected {allowed} on both axes", "Use such a stride.")
-    return Window((kh, kw), (sy, sx), pads_of(site, (kh, kw)))
+    return Window((kh, kw), (sy, sx), pads_of(site, (kh, kw), sy))
 
 
-def pads_of(site: Site, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pads as (top, left, bottom, right)."""
+def pads_of(site: Site, kernel: tuple[int, int], stride: int) -> tuple[int, int, int, int]:
+    """Pads as (top, left, bottom, right); those that the file leaves to the size of the map are worked out."""
     auto = site.text("auto_pad", "NOTSET")
+    most = kernel[0] // 2
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        x = site.input(0)
+        height, width, _ = x.shape if isinstance(x, Act) else NO_SHAPE
+        if not height:
+            return most, most, most, most
+        (top, bottom), (left, right) = (
+            _same(size, k, stride, auto == "SAME_UPPER")
+            for size, k in zip((height, width), kernel, strict=True)
+        )
+        return top, left, bottom, right
     if auto not in ("NOTSET", "VALID"):
-        site.note(f"has auto_pad {auto}, expected explicit pads", "Export with explicit padding.")
+        site.note(f"has auto_pad {auto}, which ONNX does not know", INCONSISTENT)
         return 0, 0, 0, 0
     pads = (0, 0, 0, 0) if auto == "VALID" else site.wholes("pads", (0, 0, 0, 0))
     top, left, bottom, right = pads
-    most = kernel[0] // 2
     if (min(pads) < 0 or max(pads) > most) and kernel[0]:
         site.note(f"has pads {list(pads)}, expected 0..{most} on every side", f"Pad by {most}.")
     return top, left, bottom, right
+
+
+def _same(size: int, kernel: int, stride: int, upper: bool) -> tuple[int, int]:
+    """Pads before and behind, such that every `stride`-th sample has a window; an odd one behind where `upper`."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
 
 
 def accumulate(

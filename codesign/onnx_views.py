@@ -36,7 +36,7 @@ def maxpool(site: Site) -> Value:
     sy, sx = site.wholes("strides", (1, 1))
     pads = (0, 0, 0, 0)
     if kernel in ((2, 2), (3, 3)):
-        pads = pads_of(site, (kernel[0], kernel[1]))
+        pads = pads_of(site, (kernel[0], kernel[1]), sy)
     else:
         site.note(f"has the kernel {list(kernel)}, expected 2x2 or 3x3", "Use such a max-pool.")
     if sy != sx or sy not in (1, 2, 3, 4):

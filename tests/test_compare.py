@@ -32,7 +32,7 @@ from codesign.trace_rungs import open_side, open_sides, parse_side
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI, bundle_of_mini
 from tests.models import Builder
-from tests.onnx_models import edited, to_onnx
+from tests.onnx_models import QUANT_BODY, edited, to_onnx
 from tests.twins import with_tensor, without_quantizers
 
 Damage = Callable[[onnx.ModelProto, str], onnx.ModelProto]
@@ -356,6 +356,24 @@ def small(seed: int) -> onnx.ModelProto:
     x = b.conv("one", b.input("features", (6, 8, 16)), 12)
     b.dwconv("two", x, result="y")
     return to_onnx(b.graph(("y",), {"y": 2.0**-4}))
+
+
+@pytest.mark.parametrize("rung", ["onnx", "onnx-integer", "csim"])
+def test_sums_of_maps_and_maps_that_grow_are_layers_too(rung: str, tmp_path: Path) -> None:
+    from tests.onnx_nodes import cases, wrap
+
+    names = ("test_add", "test_concat_3d_axis_0", "test_sum_two_inputs", "test_depthtospace_example")
+    for name in names[: 2 if rung == "csim" else 4]:  # each is another engine to compile
+        wrapped = wrap(cases()[name])
+        path = saved(wrapped.model, tmp_path / f"{name}.onnx")
+        model = onnx.load(path)
+        model.functions.append(onnx.parser.parse_function(QUANT_BODY))
+        saved(model, path)
+        sides = open_sides(str(path), f"{path}@{rung}")
+        feed = {k: sides[0].grids[k].real(codes) for k, codes in wrapped.codes.items()}
+        found = compare(*sides, [feed])
+        assert found.must_agree and not found.different, name
+        assert found.values > 0
 
 
 def test_a_network_of_features_is_compared_on_noise(

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from codesign.errors import CodesignError, ModelRefused
@@ -16,7 +18,7 @@ from codesign.ir import evaluate
 from codesign.onnx_io import import_model
 from codesign.onnx_patterns import PATTERNS, refuse
 from tests.engine.engines import simulate
-from tests.onnx_models import QONNX
+from tests.onnx_models import QONNX, nchw, run_node
 from tests.onnx_nodes import Case, cases, collected, wrap
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "onnx-operators.md"
@@ -127,8 +129,10 @@ def test_the_page_has_every_operator_that_runs_and_no_other() -> None:
 # --- what these tests found out ----------------------------------------------------------------------------------
 
 
-def network(nodes: list[onnx.NodeProto], outputs: list[str], **consts: object) -> onnx.ModelProto:
-    """image [1,2,4,4] -> Quant `q` of step 1/16 -> 1x1 convolution `same` that changes nothing -> the nodes."""
+def network(
+    nodes: list[onnx.NodeProto], outputs: list[str], size: tuple[int, int] = (4, 4), **consts: object
+) -> onnx.ModelProto:
+    """image [1,2,H,W] -> Quant `q` of step 1/16 -> 1x1 convolution `same` that changes nothing -> the nodes."""
     eye = np.eye(2, dtype=np.float32)[:, :, None, None]
     values = {
         "step": np.float32(1 / 16),
@@ -144,7 +148,7 @@ def network(nodes: list[onnx.NodeProto], outputs: list[str], **consts: object) -
         helper.make_node("Conv", ["q", "w"], ["same"], "same"),
     ]
     initializers = [numpy_helper.from_array(np.asarray(v), k) for k, v in {**values, **consts}.items()]
-    infos = [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 2, 4, 4])]
+    infos = [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 2, *size])]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph([*before, *nodes], "net", infos, ends, initializers)
     return helper.make_model(
@@ -200,3 +204,41 @@ def test_resize_reads_its_axes() -> None:
     assert refused(model([3, 2], axes=[3, 2])) == (
         "net: 1 part cannot be compiled.\n  Resize 'up': scales N,C,H,W by 1,1,2,3, expected 1,1,2,2. Upsample by 2."
     )
+
+
+@given(
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    op=st.sampled_from([("MaxPool", 2), ("MaxPool", 3), ("Conv", 1), ("Conv", 3)]),
+    stride=st.integers(1, 4),
+    upper=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60)
+def test_automatic_pads_are_those_of_onnxruntime(
+    size: tuple[int, int], op: tuple[str, int], stride: int, upper: bool, seed: int
+) -> None:
+    assume(stride <= op[1])  # onnxruntime refuses the others
+    random = np.random.default_rng(seed)
+    (kind, side), codes = op, random.integers(-128, 128, (1, *size, 2))
+    window = {"auto_pad": "SAME_UPPER" if upper else "SAME_LOWER", "strides": [stride, stride]}
+    inputs = [nchw(codes, 1 / 16)]
+    if kind == "MaxPool":
+        nodes = [helper.make_node("MaxPool", ["q"], ["y"], "pool", kernel_shape=[side, side], **window)]
+        graph = import_model(network(nodes, ["y"], size))
+    else:
+        weight = random.integers(-7, 8, (3, 2, side, side)).astype(np.float32)
+        inputs.append(weight)
+        attributes = {"domain": QONNX, "signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
+        nodes = [
+            helper.make_node("Quant", ["weight", "one", "zero", "bits"], ["v"], "v", **attributes),
+            helper.make_node("Conv", ["q", "v"], ["sums"], "conv", **window),
+            helper.make_node("Quant", ["sums", "coarse", "zero", "bits"], ["y"], "y", **attributes),
+        ]
+        graph = import_model(network(nodes, ["y"], size, weight=weight, coarse=np.float32(16)))
+    if kind == "MaxPool":
+        window["kernel_shape"] = [side, side]
+    wanted = run_node(kind, inputs, **window)
+    if kind == "Conv":
+        wanted = np.rint(wanted / 16).clip(-128, 127) * 16
+    got = evaluate(graph, {"image": codes}, reference=True)["y"] * graph.scales["y"]
+    np.testing.assert_array_equal(got, wanted.transpose(0, 2, 3, 1))

@@ -200,7 +200,7 @@ REFUSALS = {
     "depthwise stride": attrs("dw", strides=[5, 5]),
     "uneven strides": attrs("stem", strides=[1, 2]),
     "pads": attrs("stem", pads=[2, 1, 1, 1]),
-    "auto_pad": attrs("stem", auto_pad="SAME_UPPER"),
+    "auto_pad": attrs("stem", auto_pad="SAME"),
     "channels": value("pw.weight", np.tile(WEIGHT["pw"], (1, 2, 1, 1))),
     # deformable
     "bound": attrs("deform", max_offset=9),
