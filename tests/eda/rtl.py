@@ -150,7 +150,7 @@ module {name}(input clk, input signed [31:0] acc, bias, input [7:0] mult, input 
   wire [8:0] positive_factor = {{1'b0, factor}};
 {_rows("full", "sum", 33, "positive_factor", 9)}
   wire odd = product >>> right;
-  wire signed [41:0] half = (42'sd1 <<< (right - 1)) - 1;
+  wire signed [42:0] half = (43'sd1 <<< (right - 1)) - 1;
   wire signed [18:0] shifted = small <<< left_then;
   always @(posedge clk) begin
     sum <= acc + bias;

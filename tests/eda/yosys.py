@@ -50,7 +50,7 @@ def cells_of(counted: Mapping[str, int]) -> Cells:
     return total
 
 
-def _run(commands: Sequence[str], folder: Path) -> None:
+def run_commands(commands: Sequence[str], folder: Path) -> None:
     run = subprocess.run([sys.executable, "-c", RUN, *commands], capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, f"yosys: {run.stdout[-2000:]}{run.stderr[-2000:]}"
 
@@ -64,7 +64,7 @@ def synthesize(modules: Mapping[str, str], family: str, folder: Path, *options: 
     chosen = " ".join(("-noiopad", "-noclkbuf", *options))
     commands = (f"read_verilog {source}", "hierarchy -top top", "setattr -set keep 1 top/c:*",
                 f"synth_xilinx -family {family} -top top {chosen}", f"tee -q -o {report} stat -json")  # fmt: skip
-    _run(commands, folder)
+    run_commands(commands, folder)
     found = json.loads(report.read_text(encoding="utf-8"))["modules"]
     return {name: cells_of(found[f"\\{name}"]["num_cells_by_type"]) for name in modules}
 
