@@ -109,3 +109,46 @@ def shipped(package: str, path: str) -> Path:
     if found is None or not found.exists():
         pytest.skip(f"the package {package}, which ships {path}, is not installed")
     return found
+
+
+def mobilenet_v2(weights: Path, size: int = 224) -> onnx.ModelProto:
+    """MobileNetV2 (arXiv 1801.04381) as a float file, from torchvision's parameters for ImageNet."""
+    import torch
+
+    state = {k: v.numpy() for k, v in torch.load(weights, weights_only=True).items()}
+    n, x = Net(size=(size, size)), "input"
+    zero, six = n.const(0), n.const(6)
+
+    def layer(x: str, conv: str, norm: str, stride: int = 1, act: bool = True) -> str:
+        weight = state[f"{conv}.weight"]
+        group = len(weight) if weight.shape[1] == 1 else 1
+        k = weight.shape[2]
+        x = n.add(
+            "Conv",
+            x,
+            n.const(weight),
+            kernel_shape=[k, k],
+            pads=[k // 2] * 4,
+            strides=[stride] * 2,
+            group=group,
+        )
+        tables = [n.const(state[f"{norm}.{t}"]) for t in ("weight", "bias", "running_mean", "running_var")]
+        x = n.add("BatchNormalization", x, *tables, epsilon=1e-5)
+        return n.add("Clip", x, zero, six) if act else x
+
+    x = layer(x, "features.0.0", "features.0.1", 2)
+    at, cin = 1, 32
+    for expand, cout, count, stride in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                                        (6, 160, 3, 2), (6, 320, 1, 1)):  # fmt: skip
+        for i in range(count):
+            base, before, step = f"features.{at}.conv", x, stride if i == 0 else 1
+            if expand > 1:
+                x = layer(x, f"{base}.0.0", f"{base}.0.1")
+            x = layer(x, f"{base}.{int(expand > 1)}.0", f"{base}.{int(expand > 1)}.1", step)
+            x = layer(x, f"{base}.{1 + (expand > 1)}", f"{base}.{2 + (expand > 1)}", act=False)
+            x = n.add("Add", before, x) if step == 1 and cin == cout else x
+            at, cin = at + 1, cout
+    x = n.add("Flatten", n.add("GlobalAveragePool", layer(x, f"features.{at}.0", f"features.{at}.1")))
+    tables = [n.const(state[f"classifier.1.{t}"]) for t in ("weight", "bias")]
+    n.add("Gemm", x, *tables, transB=1, name="scores")
+    return n.model("scores")

