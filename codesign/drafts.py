@@ -16,7 +16,7 @@ from codesign.ir import Graph, Node
 from codesign.layout import Readers, View, views
 from codesign.ops import Add, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant
 from codesign.ports import Ints
-from codesign.program import MAX_SIDE, MAX_STRIDE, MAX_UP
+from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,10 @@ def only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
     takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
     every = views(graph)
     seen = {s[0] for out in graph.outputs for s in every[out]}
-    gathers = all(d.view == whole and d.window is not None and d.window.kind == "gather" for d in takers)
+    gathers = all(
+        d.view == whole and d.window is not None and d.window.kind == "gather" and d.window.reach == 1
+        for d in takers
+    )
     return bool(takers) and gathers and name not in seen
 
 
@@ -205,15 +208,16 @@ class _Maker:
         return self._make(first, last, window=window, offset=offset)
 
     def _dense_draft(self, conv: Node, last: Node, op: Conv, weight: Ints, tables: Tables) -> Draft:
-        if max(op.kernel) > 3:
-            raise PlanError(f"{conv.name}: kernel {op.kernel}, expected at most 3x3. Use 1x1 or 3x3.")
+        if max(op.kernel) > MAX_KERNEL:
+            raise PlanError(f"{conv.name}: kernel {op.kernel}, expected at most 5x5. Use several of those.")
         if weight.min() < -128 or weight.max() > 127:
             raise PlanError(f"{conv.name}: weights over 8 bits, expected i8. Quantize to 8 bits.")
         self._check_stride(conv, op.stride)
         window = None
         if op != Conv():
             side = max(op.kernel)
-            window = Window("gather", (side, side), op.stride, _origin(op.pads))
+            reach = 2 if side > 3 else 1
+            window = Window("gather", (side, side), op.stride, _origin(op.pads, reach), reach)
         return self._make(conv, last, window=window, dense=Dense(weight, tables))
 
     def _add_draft(self, add: Node, last: Node, op: Add, tables: Tables) -> Draft:
@@ -302,5 +306,5 @@ def accumulator_bits(graph: Graph, name: str) -> int:
     return elem.bits + (not elem.signed) + 1
 
 
-def _origin(pads: tuple[int, int, int, int]) -> tuple[int, int]:
-    return 1 - pads[0], 1 - pads[1]
+def _origin(pads: tuple[int, int, int, int], reach: int = 1) -> tuple[int, int]:
+    return reach - pads[0], reach - pads[1]

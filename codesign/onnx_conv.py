@@ -30,6 +30,8 @@ from codesign.ops import Conv, DwConv
 from codesign.ops.op import Op
 
 MAX_WEIGHT_BITS = 8
+MAX_KERNEL = 5
+DEPTHWISE = ((3, 3), (5, 5))
 MANTISSAS = (1, 3, 5, 7)  # odd parts of 1, 4, 5, 6, 7
 BIAS_REMEDY = "Quantize the bias with 32 bits at the scale of the input times the scale of the weight."
 
@@ -65,8 +67,8 @@ def conv(site: Site) -> Value:
             "Use a dense or a depthwise convolution.",
         )
     w = window_of(site, weight, strides=(1, 2, 3, 4))
-    if (w.kernel not in ((1, 1), (3, 3)) or (depthwise and w.kernel != (3, 3))) and w.kernel[0]:
-        expected, (kh, kw) = "3x3" if depthwise else "1x1 or 3x3", w.kernel
+    if w.kernel[0] and not (w.kernel in DEPTHWISE if depthwise else max(w.kernel) <= MAX_KERNEL):
+        expected, (kh, kw) = "3x3 or 5x5" if depthwise else "at most 5x5", w.kernel
         site.note(f"has a {kh}x{kw} kernel, expected {expected}", "Use such a kernel, or several of them.")
     op = DwConv(w.stride, w.pads, w.kernel) if depthwise else Conv(w.kernel, w.stride, w.pads)
     return accumulate(site, op, x, (), weight, bias=2)
@@ -145,7 +147,8 @@ def pads_of(site: Site, kernel: tuple[int, int], stride: int) -> tuple[int, int,
         return 0, 0, 0, 0
     pads = (0, 0, 0, 0) if auto == "VALID" else site.wholes("pads", (0, 0, 0, 0))
     top, left, bottom, right = pads
-    if (min(pads) < 0 or max(pads) > most) and kernel[0]:
+    wrong = min(pads) < 0 or max(top, bottom) > kernel[0] // 2 or max(left, right) > kernel[1] // 2
+    if wrong and kernel[0]:
         site.note(f"has pads {list(pads)}, expected 0..{most} on every side", f"Pad by {most}.")
     return top, left, bottom, right
 

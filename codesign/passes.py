@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Add, Concat, Conv, DepthToSpace, Requant, Shuffle, Slice
+from codesign.ops import Add, Concat, Conv, DepthToSpace, DwConv, Requant, Shuffle, Slice
 from codesign.ops.depth_to_space import PHASES
 
 Pass = Callable[[Graph], Graph]
@@ -55,6 +55,44 @@ def _before(graph: Graph, view: Node, requant: Node) -> Graph:
         requant.name: (Node(requant.name, view.op, (inner,)),),
     }
     nodes = tuple(new for node in graph.nodes for new in changed.get(node.name, (node,)))
+    return replace(graph, nodes=nodes, consts=consts, const_types=const_types)
+
+
+CHUNK = 16  # channels of a large depthwise window that are computed together: a word of most engines
+
+
+def split_depthwise(graph: Graph) -> Graph:
+    """Depthwise windows over 3x3 as dense ones of few channels each, whose weights are zero but on the diagonal.
+
+    Each reads and makes channels of its own, so that neither are moved.
+    """
+    consts, const_types = dict(graph.consts), dict(graph.const_types)
+    types, changed = graph.types(), dict[str, list[Node]]()
+    for node in graph.nodes:
+        op, users = node.op, graph.users[node.name]
+        if not isinstance(op, DwConv) or max(op.kernel) <= 3 or len(users) != 1:
+            continue
+        (requant,) = users
+        if not isinstance(requant.op, Requant) or node.name in graph.outputs:
+            continue
+        weight, channels, parts, made = consts[node.inputs[1]], types[node.name].shape[2], [], []
+        for start in range(0, channels, CHUNK):
+            stop = min(start + CHUNK, channels)
+            base = f"{node.name}.{start // CHUNK}"
+            consts[f"{base}.weight"] = weight[:, :, start:stop, None] * np.eye(stop - start, dtype=np.int64)
+            const_types[f"{base}.weight"] = const_types[node.inputs[1]]
+            tables = tuple(f"{base}.{name}" for name in ("bias", "mult", "shift"))
+            for name, table in zip(requant.inputs[1:], tables, strict=True):
+                consts[table], const_types[table] = consts[name][start:stop], const_types[name]
+            made += [
+                Node(f"{base}.in", Slice(start, stop), node.inputs[:1]),
+                Node(base, Conv(op.kernel, op.stride, op.pads), (f"{base}.in", f"{base}.weight")),
+                Node(f"{base}.q", requant.op, (base, *tables)),
+            ]
+            parts.append(f"{base}.q")
+        changed[node.name] = []
+        changed[requant.name] = [*made, Node(requant.name, Concat(), tuple(parts))]
+    nodes = tuple(new for node in graph.nodes for new in changed.get(node.name, [node]))
     return replace(graph, nodes=nodes, consts=consts, const_types=const_types)
 
 
@@ -163,6 +201,7 @@ def drop_dead(graph: Graph) -> Graph:
 
 PIPELINE: tuple[Pass, ...] = (
     requantize_early,
+    split_depthwise,
     forward_views,
     share_equal_nodes,
     own_phases,

@@ -20,6 +20,7 @@ STEP_MARK = 0x53544550
 HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 32, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
+MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 
 WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather")
 POINTWISE = ("none", "int4", "int8")

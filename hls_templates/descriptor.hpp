@@ -99,11 +99,14 @@ Status check_window(const Step &step) {
     return same && step.packed == 0 ? kDone : kBadWindow;
   }
   if (!in_range(step.stride_y, 1, 4) || !in_range(step.stride_x, 1, 4)) return kBadWindow;
-  if (!in_range(step.origin_y, -1, 1) || !in_range(step.origin_x, -1, 1)) return kBadWindow;
   const bool deformable = step.window == kDeformable;
-  if (!in_range(step.reach, deformable ? 0 : 1, deformable ? C::kMaxOffset : 1)) return kBadWindow;
   const bool depthwise = deformable || step.window == kDepthwise;
-  if (!in_range(step.kernel, depthwise ? 3 : 1, 3)) return kBadWindow;
+  const int largest = step.window == kGather && step.packed == 0 ? kMaxKernel : 3;
+  if (!in_range(step.kernel, depthwise ? 3 : 1, largest)) return kBadWindow;
+  const int beside = step.kernel > 3 ? 2 : 1;  // of the centre, to the first tap
+  if (!in_range(step.reach, deformable ? 0 : beside, deformable ? C::kMaxOffset : beside)) return kBadWindow;
+  if (!in_range(step.origin_y, -beside, beside) || !in_range(step.origin_x, -beside, beside))
+    return kBadWindow;
   if (step.packed != 0 && step.window != kGather) return kBadWindow;
   if (step.row_words > C::kRowWords << step.spread) return kBadRow;
   if (2 * step.reach + 1 + step.stride_y > C::kRingRows) return kBadRow;
@@ -254,11 +257,11 @@ Reserved:
 
   const int pack = 1 << C::kPackLog2;
   step.row_words = step.packed != 0 ? (step.width + pack - 1) / pack : step.width * step.groups;
-  const int rows = in_range(step.reach, 0, C::kMaxOffset) && in_range(step.stride_y, 1, 4)
+  const int rows = in_range(step.reach, 0, larger(C::kMaxOffset, 2)) && in_range(step.stride_y, 1, 4)
                        ? 2 * step.reach + 1 + step.stride_y
                        : C::kRingRows;
   step.spread = rows <= C::kRingRows >> 2 ? 2 : rows <= C::kRingRows >> 1 ? 1 : 0;
-  const int taps = in_range(step.kernel, 1, 3) ? step.kernel * step.kernel : 0;
+  const int taps = in_range(step.kernel, 1, kMaxKernel) ? step.kernel * step.kernel : 0;
   step.window_words = step.window != kGather ? step.groups
                       : step.packed != 0     ? (taps + pack - 1) / pack
                                              : taps * step.groups;

@@ -85,6 +85,7 @@ static const int kProgramVersion = 1;
 static const int kStepMark = 0x53544550;
 static const int kMaxSteps = 4096;
 static const int kMaxSide = 8192;
+static const int kMaxKernel = 5;                // side of a gathered window
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
 static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
 

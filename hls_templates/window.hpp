@@ -5,7 +5,7 @@
 //   deformable  the same at [r + i*d][q + j*d], d = offset[y][x], 0 <= d <= reach
 //   max-pool    out[y][x][c] = max over i,j of in[r + i][q + j][c], only inside the map
 //   gather      the taps one after the other, row-major, each with all its words: what a pointwise array
-//               needs to compute a dense convolution
+//               needs to compute a dense convolution; up to 5x5, i and j from -reach to kernel - 1 - reach
 //
 // with r = y*stride_y + origin_y, q = x*stride_x + origin_x, i and j from -1 to kernel - 2, 0 outside the map.
 // Packed words hold 2^kPackLog2 pixels of a row with kLanes >> kPackLog2 channels each; gather then fills
@@ -172,6 +172,7 @@ void window_map(const Step &step, int half, typename Types<C>::Stream &in,
   CODESIGN_IN_BRAM(ring.bank)
   const bool packed = step.packed != 0, gathers = step.window == kGather && !packed;
   const int pixel_words = packed ? 0 : step.groups, stride_words = step.stride_x * pixel_words;
+  const int tap_reach = step.reach * pixel_words, tap_span = step.kernel * pixel_words;
   int fetched = 0;     // input rows taken
   int write_slot = 0;  // fetched % rows
   Place at;
@@ -191,6 +192,7 @@ Row:
     Trace::control(6);
     int column = 0, index = 0, group = 0, i_tap = 0, j_tap = 0, d = 1;
     int centre = step.origin_x * pixel_words;  // word of the pixel
+    int tap_word = centre - tap_reach;         // and of the tap that is gathered
     at.x = step.origin_x;
   Word:
     for (int i = 0; i < trips; ++i) {
@@ -199,14 +201,20 @@ Row:
       Trace::iteration("Word", 1, 18, i == 0);
       if (i < emit_words) {
         if (step.window == kDeformable && index == 0) d = int(offsets.read());
-        at.word = centre + group;
+        Place there = at;
+        there.word = (gathers ? tap_word : centre) + group;
+        if (gathers) {
+          there.x += j_tap - step.reach;
+          there.y += i_tap - step.reach;
+          there.slot = Ring<C>::wrap(there.slot + i_tap - step.reach, at.rows);
+        }
         Taps<C> taps;
-        look<C>(ring, at, d, d * pixel_words, packed, taps);
+        look<C>(ring, there, d, d * pixel_words, packed, taps);
         typename Types<C>::Acts word;
         if (step.window == kMaxPool) {
           word = max_pool<C>(taps, step.kernel);
         } else if (gathers) {
-          word = taps.word[i_tap][j_tap];
+          word = taps.word[1][1];
         } else if (step.window == kGather) {
           word = gather_packed<C>(taps, at.x, step.kernel, index);
         } else {
@@ -218,7 +226,9 @@ Row:
         out.write(word);
         if (++group == step.groups) {
           group = 0;
+          tap_word += pixel_words;
           if (++j_tap == step.kernel) {
+            tap_word -= tap_span;
             j_tap = 0;
             ++i_tap;
           }
@@ -227,6 +237,7 @@ Row:
           index = group = i_tap = j_tap = 0;
           at.x += step.stride_x;
           centre += stride_words;
+          tap_word = centre - tap_reach;
         }
       }
       if (i < fetch_words) {

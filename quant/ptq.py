@@ -213,8 +213,16 @@ def _parameters(
     step = scale * kind.step
     weight = _unrows(layer, codes * scale[:, None]).astype(np.float32)
     trial = replace(layer, weight=weight, bias=bias.astype(np.float32))
-    bias = bias + (target - run(trial, [x], clip=False)[0]).mean(axis=(0, 2, 3))
+    bias = bias + _systematic(target - run(trial, [x], clip=False)[0])
     return Parameters(_unrows(layer, codes), scale, exact_bias(bias, step, codes, kind.largest), bits)
+
+
+def _systematic(error: NDArray[Any]) -> NDArray[Any]:
+    """Mean by channel [C] of an error [N, C, H, W], less of it the less the images agree: few of them prove little."""
+    by_image = error.mean(axis=(2, 3), dtype=np.float64)
+    mean = by_image.mean(axis=0)
+    doubt = by_image.var(axis=0) / max(len(by_image) - 1, 1)
+    return mean * np.maximum(0.0, 1 - doubt / np.maximum(mean**2, 1e-30))
 
 
 def _gram(layer: Layer, x: NDArray[Any]) -> NDArray[Any]:

@@ -192,8 +192,8 @@ REFUSALS = {
     "dilation": attrs("stem", dilations=[2, 2]),
     "groups": both(attrs("pw", group=2), value("pw.weight", WEIGHT["pw"][:, :2])),
     "kernel": both(
-        value("pw.weight", np.tile(WEIGHT["pw"], (1, 1, 5, 5))),
-        attrs("pw", kernel_shape=[5, 5], pads=[2, 2, 2, 2]),
+        value("pw.weight", np.tile(WEIGHT["pw"], (1, 1, 7, 7))),
+        attrs("pw", kernel_shape=[7, 7], pads=[3, 3, 3, 3]),
     ),
     "kernel_shape": attrs("pw", kernel_shape=[3, 3]),
     "strides": attrs("stem", strides=[5, 5]),

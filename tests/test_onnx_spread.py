@@ -11,6 +11,7 @@ from codesign.errors import ModelRefused
 from codesign.ir import evaluate
 from codesign.onnx_io import import_model
 from codesign.ops import Add, DepthToSpace
+from codesign.plan import plan
 from tests.engine.engines import assert_equal, simulate
 from tests.onnx_models import QONNX, QUANT_BODY, nchw, nhwc, run_onnx
 
@@ -198,3 +199,34 @@ def test_other_blocks_are_refused(block):
     f = File((3, 4, 9))
     f.add("DepthToSpace", [f.quant("x0", "x")], "y", blocksize=block)
     assert refused(f) == "DepthToSpace 'y': has blocksize 3, expected 2. Use a block of 2x2 pixels."
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.sampled_from([1, 3, 16, 17, 40]),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+    st.sampled_from([4, 16]),
+    st.integers(0, 99),
+)
+def test_windows_of_five_by_five(h, w, cin, stride, depthwise, lanes, seed):
+    f, rng = File((h, w, cin)), np.random.default_rng(seed)
+    shape, group = ((cin, 1, 5, 5), cin) if depthwise else ((7, cin, 5, 5), 1)
+    weight = f.weight("c.weight", rng.integers(-7, 8, shape))
+    bias = f.const("c.bias", rng.integers(-500, 500, shape[0]) * 2.0**-9)
+    window = {"kernel_shape": [5, 5], "pads": [2] * 4, "strides": [stride] * 2}
+    y = f.add("Conv", [f.quant("x0", "x"), weight, bias], "c", group=group, **window)
+    f.quant(f.add("Relu", [y], "relu"), "y", 0.5, signed=0)
+    agrees(f.model("y"), lanes, seed)
+
+
+def test_a_large_depthwise_window_is_computed_by_words():
+    f, rng = File((6, 6, 40)), np.random.default_rng(1)
+    weight = f.weight("c.weight", rng.integers(-7, 8, (40, 1, 5, 5)))
+    conv = f.add("Conv", [f.quant("x0", "x"), weight], "c", group=40, kernel_shape=[5, 5], pads=[2] * 4)
+    f.quant(f.quant(conv, "z", 0.5), "y", 0.5)
+    graph = import_model(f.model("y"))
+    steps = plan(graph, 16).program.steps
+    assert [(s.groups, s.pointwise_in, s.pointwise_out) for s in steps] == [(1, 25, 1)] * 3

@@ -90,6 +90,7 @@ def test_networks_are_left_as_they_are(seed):
     assert str(passes.run(graph)) == str(graph)
     assert [p.__name__ for p in passes.PIPELINE] == [
         "requantize_early",
+        "split_depthwise",
         "forward_views",
         "share_equal_nodes",
         "own_phases",

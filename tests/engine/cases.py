@@ -41,6 +41,11 @@ def case(name: str, *args: Any, **options: Any) -> Callable[[Callable[..., Graph
 @case("dense-3x3-one-pixel", (1, 1, 3), 4, kernel=3)
 @case("dense-3x3-one-row", (1, 9, 2), 4, kernel=3)
 @case("dense-3x3-one-column", (9, 1, 20), 4, kernel=3, stride=2)
+@case("dense-5x5", (7, 9, 10), 7, kernel=5)
+@case("dense-5x5-stride-2", (9, 8, 3), 6, kernel=5, stride=2)
+@case("dense-5x5-of-image", (6, 7, 3), 6, kernel=5, bits=I8)
+@case("dense-5x5-one-pixel", (1, 1, 3), 4, kernel=5)
+@case("dense-5x5-one-column", (9, 1, 20), 4, kernel=5, stride=2)
 @case("dense-1x1-stride-2", (6, 5, 7), 8, stride=2)
 def dense(shape: tuple[int, int, int], cout: int, **options: Any) -> Graph:
     b = Builder(sum(shape))
@@ -58,6 +63,16 @@ def padded(pads: tuple[int, int, int, int], stride: int) -> Graph:
     b.add("z", DwConv((stride, stride), pads), x, b.weight("z", (3, 3, 5), I4))
     b.add("p", MaxPool((3, 3), (stride, stride), pads), x)
     return b.graph((b.requant("y"), b.requant("z"), "p"))
+
+
+@case("large-kernels-and-pads", (4, 4), (0, 1, 2, 3), 1)
+@case("whole-map", (5, 5), (0, 0, 0, 0), 1)
+@case("tall-kernel", (5, 2), (4, 0, 0, 1), 3)
+def large(kernel: tuple[int, int], pads: tuple[int, int, int, int], stride: int) -> Graph:
+    b = Builder(5)
+    x = b.input("x", (5, 5, 5))
+    b.add("y", Conv(kernel, (stride, stride), pads), x, b.weight("y", (*kernel, 5, 9), I4))
+    return b.graph((b.requant("y"),))
 
 
 @case("kernels-of-other-sides")

