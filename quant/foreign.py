@@ -22,9 +22,10 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from codesign.errors import ModelError, ModelRefused, Problem
-from quant.float_net import COMPUTE, FloatNet, Layer
+from quant.float_net import FloatNet, Layer
 
 OPSETS = range(7, 24)
+STANDARD = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _NAMES = """Add Cast Ceil Concat Constant ConstantOfShape Div Equal Expand Floor Gather Identity Mul Neg Pow Range
     Reshape Shape Slice Sqrt Squeeze Sub Transpose Unsqueeze Where"""
 FOLDABLE = frozenset(_NAMES.split())
@@ -39,6 +40,11 @@ class Pixels:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     bgr: bool = False
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether no pixel is beyond these limits as the network reads it."""
+        ends = [(v - m) / s for m, s in zip(self.mean, self.std, strict=True) for v in (0, 1)]
+        return low <= min(ends) and max(ends) <= high
 
     def affine(self, channels: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Network input n = sum over rgb c of mix[n, c] * (factor[n] * image[c] + shift[n]), image = (pixel-128)/128.
@@ -79,8 +85,10 @@ class Unknown(Exception):
 class Reader:
     """The state of one reading."""
 
-    def __init__(self, where: str, model: onnx.ModelProto, size: tuple[int, int] | None) -> None:
-        self.where, self.model = where, model
+    def __init__(
+        self, where: str, model: onnx.ModelProto, pixels: Pixels, size: tuple[int, int] | None
+    ) -> None:
+        self.where, self.model, self.pixels = where, model, pixels
         self.opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
         self.env: dict[str, Value] = {}
         self.refused: set[str] = set()
@@ -122,7 +130,7 @@ class Reader:
             try:
                 result = self._fold(node, site) if site.constant else None
                 if result is None:
-                    pattern = patterns.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+                    pattern = patterns.get(node.op_type) if node.domain in STANDARD else None
                     if pattern is None:
                         raise Unsupported(
                             "is not an operator that can be quantized", "Leave it out of the file."
@@ -222,7 +230,7 @@ def read_float(
     from quant.foreign_ops import PATTERNS
 
     where, model = _load(source)
-    reader = Reader(where, model, size)
+    reader = Reader(where, model, pixels, size)
     reader.walk(PATTERNS)
     outputs = []
     for info in model.graph.output:
@@ -296,8 +304,7 @@ def _name_outputs(reader: Reader, outputs: list[tuple[str, Tensor]]) -> None:
     """Results keep the names that they have in the file."""
     renamed: dict[str, str] = {}
     for name, tensor in outputs:
-        if tensor.name in renamed or reader.maker[tensor.name].op not in COMPUTE:
-            # A result that is only moved, or given twice, keeps its place and gets a layer of its own.
+        if tensor.name in renamed:  # a result that is given twice gets a layer of its own
             layer = centre_tap(name, tensor, np.ones(tensor.shape[0]), np.zeros(tensor.shape[0]))
             reader.add(replace(layer, outputs=[name]), tensor.shape)
         else:

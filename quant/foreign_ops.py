@@ -111,6 +111,8 @@ def _by_channel(constant: NDArray[Any], x: Tensor) -> NDArray[Any]:
     array = constant.astype(np.float64)
     axes = len(x.shape)
     shape = (1,) * (axes - array.ndim) + array.shape[-axes:] if array.ndim <= axes else array.shape[1:]
+    if array.size == x.shape[0] == int(np.prod(x.shape)):  # one number a channel, whatever axes it has
+        return array.reshape(-1)
     if array.size == 1:
         return np.full(x.shape[0], float(array.reshape(-1)[0]))
     if len(shape) != axes or shape[0] != x.shape[0] or any(n != 1 for n in shape[1:]):
@@ -136,15 +138,55 @@ def clip(site: Site) -> Value:
 
 def clipped(site: Site, low: float, high: float) -> Value:
     x = site.tensor(axes=len(t.shape) + 1 if isinstance(t := site.inputs[0], Tensor) else 4)
-    layer = site.reader.last(x, *CLIPPED)
-    if layer is None:
-        made = site.reader.maker.get(x.name)
-        if made is not None and made.computes and made.low >= low and made.high <= high:
-            return x
+    layer = _clippable(site, x)
+    if layer is not None:
+        layer.low, layer.high = max(layer.low, low), max(min(layer.high, high), low)
+        return x
+    if x == site.reader.input:
+        if not site.reader.pixels.within(low, high):
+            raise Unsupported("clips the image", "Begin with a convolution.")
+        return x
+    made = site.reader.maker.get(x.name)
+    if made is None or not made.computes or made.low < low or made.high > high:
         layer = centre_tap(site.name, x, np.ones(x.shape[0]), np.zeros(x.shape[0]))
         x = site.reader.add(layer, x.shape)[0]  # type: ignore[assignment]
-    layer.low, layer.high = low, high
+        layer.low, layer.high = low, high
     return x
+
+
+def _clippable(site: Site, x: Tensor) -> Layer | None:
+    """The layer that computes what nothing else reads, perhaps moved since: limits may come before a move."""
+    name, reader = x.name, site.reader
+    while name in reader.maker and reader.reads[name] == 1:
+        layer = reader.maker[name]
+        if layer.computes:
+            return layer
+        if layer.op not in ("DepthToSpace", "MaxPool", "Resize"):
+            return None
+        name = layer.inputs[0]
+    return None
+
+
+def quant(site: Site) -> Value:
+    """A quantizer of the file: of a parameter it is computed, of a map its limits stay and its steps become ours."""
+    scale, zero, width = (site.needed(i).astype(np.float64) for i in (1, 2, 3))
+    signed, narrow = int(site.attrs.get("signed", 1)), int(site.attrs.get("narrow", 0))
+    if np.any(zero) or width.size != 1:
+        raise Unsupported("has a zero point or several bit widths", "Quantize symmetrically.")
+    bits = float(width.reshape(-1)[0])
+    high = 2 ** (bits - signed) - 1 - (0 if signed else narrow)
+    low = -(2 ** (bits - 1)) + narrow if signed else 0.0
+    x = site.inputs[0]
+    if not isinstance(x, Tensor):
+        assert x is not None
+        return np.clip(np.rint(x / scale), low, high) * scale
+    if scale.size != 1:
+        raise Unsupported("has several scales for one map", "Quantize maps by one scale.")
+    said = "the quantizers of its maps are replaced by others"
+    if said not in site.reader.notes:
+        site.reader.notes.append(said)
+    step = float(scale.reshape(-1)[0])
+    return x if x == site.reader.input else clipped(site, low * step, high * step)
 
 
 def same(site: Site) -> Value:
@@ -343,6 +385,7 @@ PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
     "Pad": pad,
     "ReduceMean": global_average,
     "Relu": relu,
+    "Quant": quant,
     "Reshape": flatten,
     "Resize": resize,
     "Sigmoid": last_activation,

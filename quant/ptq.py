@@ -100,7 +100,7 @@ def quantize_net(
         for name, value, aim in zip(layer.outputs, made, wanted, strict=True):
             got[name] = types[name].quantized(value) if layer.computes else value
             exact[name] = aim
-            if layer.computes:
+            if layer.computes or name in net.outputs:
                 found.snr[name] = snr(aim, got[name])
         for name in set(layer.inputs):
             if last[name] == i:

@@ -59,7 +59,8 @@ def weight_scales(rows: Array, bits: int, largest_code: int, bias: Array) -> Arr
     top = (1 << (bits - 1)) - 1
     largest = np.maximum(np.abs(rows).max(axis=1), 2.0**-30)
     found, best = np.zeros(len(rows)), np.full(len(rows), np.inf)
-    base = np.floor(np.log2(largest / top))
+    # A channel that is nearly its bias alone: no finer than the bias allows.
+    base = np.floor(np.log2(np.maximum(largest / top, np.abs(bias) * 2.0**-19)))
     for k in range(-3, 8):
         for m in MANTISSAS:
             scale = m * 2.0 ** (base - 2 + k)

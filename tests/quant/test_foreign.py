@@ -235,3 +235,29 @@ def test_the_verb_says_what_it_lacks(options, said, folder, tmp_path):
 def test_the_verb_wants_pictures(tmp_path):
     run = CliRunner().invoke(app, ["quantize", str(tmp_path / "net.onnx"), "--pixels", "unit"])
     assert run.exit_code == 2 and "no pictures to calibrate on were given" in " ".join(run.output.split())
+
+
+def test_quantizers_of_the_file_leave_their_limits():
+    n = Net(size=(8, 8))
+    domain = "qonnx.custom_op.general"
+    weight = n.const(np.linspace(-1, 1, 36).reshape(4, 3, 3, 1))
+    tables = [n.const(v) for v in (0.25, 0.0, 3.0)]
+    q = n.add("Quant", weight, *tables, domain=domain, signed=1, narrow=1)
+    x = n.add("Relu", n.add("Conv", "input", q, kernel_shape=[3, 1]))
+    n.add("Quant", x, *tables, name="y", domain=domain, signed=0, narrow=0)
+    net = read_float(n.model("y"), PIXELS["pixels"])
+    (layer,) = net.layers
+    assert (layer.low, layer.high) == (0.0, 7 * 0.25)
+    assert set(np.unique(layer.weight / 128)) <= {0.25 * k for k in range(-3, 4)}
+    assert net.notes == ["the quantizers of its maps are replaced by others"]
+
+
+def test_limits_go_before_a_move_and_a_clip_of_the_image_is_judged_by_its_pixels():
+    n = Net(size=(8, 8))
+    x = n.conv(n.add("Relu", "input"), 3, 8, 3)
+    n.add("Clip", n.add("DepthToSpace", x, blocksize=2, mode="CRD"), n.const(0), n.const(4), name="y")
+    net = read_float(n.model("y"), PIXELS["unit"])
+    assert [layer.op for layer in net.layers] == ["Conv", "DepthToSpace"]
+    assert (net.layers[0].low, net.layers[0].high) == (0.0, 4.0)
+    with pytest.raises(ModelRefused, match="clips the image"):
+        read_float(n.model("y"), IMAGENET)

@@ -17,6 +17,7 @@ from quant.float_net import run_net
 from quant.foreign import read_float
 from quant.ptq import quantize_net
 from quant.ptq_run import PIXELS
+from quant.ptq_scales import snr
 from quant.ptq_write import to_model
 from tests.engine.engines import assert_equal, engine
 from tests.quant.foreign_nets import mobilenet_v2, shipped
@@ -102,3 +103,48 @@ def test_mobilenet_v2_names_the_same_objects():
     planned = plan(graph, 16)
     one = Simulator(engine(planned.config), planned.program).run({"image": feeds[:1].astype(np.int64)})
     assert_equal(one, {"scores": scores[:1]})
+
+
+QONNX = "data/onnx"
+
+
+def ships(name):
+    return shipped("qonnx", f"{QONNX}/{name}")
+
+
+def quantized(path, pixels, codes):
+    """Float results, those of the integers in real values, and that the C++ has the same."""
+    net = read_float(path, pixels)
+    exact = run_net(net, as_read(codes))
+    equalize(net, as_read(codes[:16]), 8)
+    graph = import_model(to_model(quantize_net(net, as_read(codes[:16]), 8), {}))
+    values = evaluate(graph, {"image": codes.astype(np.int64)})
+    planned = plan(graph, 16)
+    first = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
+    assert_equal(first, {name: array[:1] for name, array in values.items()})
+    (name,) = net.outputs
+    return exact[name].transpose(0, 2, 3, 1), values[name] * graph.scales[name]
+
+
+def test_a_network_of_two_5x5_convolutions_reads_digits():
+    """MNIST: one channel, 5x5 windows, max-pools of 2x2 and 3x3, a matrix product with a 4x4 map, opset 8."""
+    digits = pytest.importorskip(
+        "sklearn.datasets", reason="scikit-learn, which ships digits, is not installed"
+    )
+    found = digits.load_digits()
+    pixels = (found.images[:200].repeat(3, axis=1).repeat(3, axis=2) * 255 / 16).astype(np.uint8)  # 24x24
+    pixels = np.pad(pixels, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=3)
+    exact, got = quantized(ships("mnist-conv/model.onnx"), PIXELS["pixels"], to_codes(pixels))
+    right = [(scores.reshape(200, 10).argmax(1) == found.target[:200]).mean() for scores in (exact, got)]
+    assert right[0] > 0.6 and abs(right[0] - right[1]) <= 0.02
+    assert (exact.argmax(3) == got.argmax(3)).mean() > 0.97
+
+
+@pytest.mark.slow  # 0.9 GMAC a picture
+@pytest.mark.parametrize("name", ["subpixel/quant_model", "nn_resize/quant_model", "nn_resize/float_model"])
+def test_pictures_are_doubled_in_size(name):
+    """ESPCN: 5x5 windows, then depth to space behind the last, or nearest upsampling before it."""
+    corners = [p[:128, :128] for p in photographs()[3:5]]
+    exact, got = quantized(ships(f"bsd300x3-espcn/{name}.onnx"), PIXELS["unit"], to_codes(np.stack(corners)))
+    assert got.shape == (2, 256, 256, 3)
+    assert snr(exact, got) > 35
