@@ -28,10 +28,12 @@ from codesign.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from codesign.compare import Comparison, Figures, Range
+    from codesign.compare import Comparison
+    from codesign.compare_figures import Figures, Range
     from codesign.trace import Real, Tracer
 
 SHOWN = 15  # layers in the table
+SCALED = 5  # layers that differ by factors: more than one bad layer makes
 NOISE = 2  # frames of noise where the input is no picture
 
 
@@ -187,6 +189,7 @@ def _entry(f: Figures) -> dict[str, Any]:
         "different": f.different,
         "sqnr_db": f.sqnr,
         "alone_db": f.alone,
+        "fitted_db": f.fitted,
         "alone_is_measured": f.alone_known,
         "inputs_db": _inputs(f),
         "max_difference": f.worst,
@@ -253,6 +256,11 @@ def _tables(found: Comparison, most: int) -> None:
         for side, names in (("A", matching.only_a), ("B", matching.only_b))
         if names
     ]
+    if found.equalized >= SCALED:
+        note(
+            f"{found.equalized} layers differ mostly by a factor per channel, as equalization leaves them: if B was "
+            "equalized, add --equalized."
+        )
     if found.unseen:
         left.append(f"{len(found.unseen)} are only addresses in the simulation")
     note(

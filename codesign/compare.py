@@ -14,96 +14,18 @@ Layers are ranked by their noise alone, so what a bad layer does to those behind
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from codesign.compare_figures import Figures, Floats, Range, noise_ratio
 from codesign.compare_match import Matching, match, match_inputs
 from codesign.errors import CodesignError
-from codesign.trace import Clipped, Grid, Layer, Real, Tracer, Values
+from codesign.trace import Clipped, Layer, Real, Tracer, Values
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 FREE_BINS = 256  # of a histogram without codes
-
-
-@dataclass
-class Range:
-    """Codes of one side's map that occurred, and how many values its Requant cut off."""
-
-    grid: Grid
-    low: int = 1 << 60
-    high: int = -(1 << 60)
-    clipped: Clipped | None = None  # None where no Requant makes the map, or its inputs are not seen
-
-    @property
-    def used(self) -> float:
-        return (self.high - self.low + 1) / (self.grid.elem.max - self.grid.elem.min + 1)
-
-    def add(self, real: Real, clipped: Clipped | None) -> None:
-        codes = self.grid.codes(real)
-        self.low, self.high = min(self.low, int(codes.min())), max(self.high, int(codes.max()))
-        if clipped is not None:
-            before = self.clipped or Clipped(0, 0)
-            self.clipped = Clipped(before.below + clipped.below, before.above + clipped.above)
-
-
-@dataclass
-class Figures:
-    """A pair of layers, over all pictures so far."""
-
-    a: Layer
-    b: Layer
-    index: int  # in B's order
-    range_a: Range | None
-    range_b: Range | None
-    values: int = 0
-    different: int = 0
-    signal: float = 0.0
-    noise: float = 0.0
-    alone_signal: float = 0.0
-    alone_noise: float = 0.0
-    alone_known: bool = True
-    seen: bool = True  # on both sides: a simulation does not hold what is only addresses
-    worst: float = 0.0  # largest absolute difference, in real values
-    by_channel: Floats = field(default_factory=lambda: np.zeros(0))  # noise, alone where that is known
-    edges: Floats = field(default_factory=lambda: np.zeros(0))  # of the histograms' bins, in real values
-    counts_a: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
-    counts_b: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
-    inputs_noise: float | None = None  # largest noise-to-signal ratio among the inputs that both sides have
-
-    @property
-    def lsb(self) -> float | None:
-        """Real value of one code, B's where both have codes."""
-        found = self.range_b or self.range_a
-        return None if found is None else found.grid.scale
-
-    @property
-    def sqnr(self) -> float:
-        return decibels(self.signal, self.noise)
-
-    @property
-    def alone(self) -> float:
-        return -10 * math.log10(self.born) if self.born > 0 else math.inf
-
-    @property
-    def born(self) -> float:
-        """Noise of this layer alone, as a share of its signal."""
-        if self.alone_known:
-            return _ratio(self.alone_signal, self.alone_noise)
-        return max(_ratio(self.signal, self.noise) - (self.inputs_noise or 0.0), 0.0)
-
-    @property
-    def worst_channel(self) -> tuple[int, float] | None:
-        """The channel with the most noise, and its share of the layer's noise."""
-        total = float(self.by_channel.sum())
-        if not total:
-            return None
-        channel = int(self.by_channel.argmax())
-        return channel, float(self.by_channel[channel]) / total
+BY_FACTOR = 6.0  # dB gained by a factor per channel: three quarters of the noise are such factors
 
 
 @dataclass(frozen=True)
@@ -122,7 +44,9 @@ class Comparison:
         def clipped(f: Figures) -> int:
             return 0 if f.range_b is None or f.range_b.clipped is None else f.range_b.clipped.above
 
-        return sorted(self.layers, key=lambda f: (-f.born, -_ratio(f.signal, f.noise), -clipped(f), f.index))
+        return sorted(
+            self.layers, key=lambda f: (-f.born, -noise_ratio(f.signal, f.noise), -clipped(f), f.index)
+        )
 
     @property
     def different(self) -> int:
@@ -133,19 +57,14 @@ class Comparison:
         return sum(f.values for f in self.layers)
 
     @property
+    def equalized(self) -> int:
+        """Layers that differ from those of a float file mostly by a factor per channel."""
+        return sum(f.by_factors > BY_FACTOR for f in self.layers if f.noise and not f.a.body)
+
+    @property
     def must_agree(self) -> bool:
         """Whether both sides are rungs of one model file: then every value must be equal."""
         return self.a.digest == self.b.digest
-
-
-def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise); infinite where there is no noise."""
-    ratio = _ratio(signal, noise)
-    return -10 * math.log10(ratio) if ratio else math.inf
-
-
-def _ratio(signal: float, noise: float) -> float:
-    return noise / max(signal, 1e-300) if noise else 0.0
 
 
 def compare(
@@ -170,7 +89,7 @@ def compare(
     if not count:
         raise CodesignError(f"{a.title} and {b.title}: no picture to compare on. Give one with --images.")
     for f in layers:
-        known = [_ratio(*read[name]) for name in f.b.inputs if any(read[name])]
+        known = [noise_ratio(*read[name]) for name in f.b.inputs if any(read[name])]
         f.inputs_noise = max(known, default=None)
     seen = tuple(replace(f, index=i) for i, f in enumerate(f for f in layers if f.seen))
     return Comparison(a, b, matching, seen, tuple(f.b.name for f in layers if not f.seen), count)
@@ -232,6 +151,11 @@ def _add(
         f.signal += _power(real_a)
         f.noise += float(np.sum(difference**2))
         f.worst = max(f.worst, float(np.abs(difference).max()))
+        wide = real_a.astype(np.float64), real_b.astype(np.float64)
+        products = np.stack(
+            [(x * y).sum(axis=(0, 1, 2)) for x, y in zip(wide[:1] + wide, wide + wide[1:], strict=True)]
+        )
+        f.products = products if not f.products.size else f.products + products
         _histograms(f, real_a, real_b)
         for found, side, layer, values in ((f.range_a, a, f.a, values_a), (f.range_b, b, f.b, values_b)):
             if found is not None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codesign.compare import Comparison, Figures, Range
+from codesign.compare import Comparison
+from codesign.compare_figures import Figures, Range
 from codesign.errors import ToolMissing
 
 if TYPE_CHECKING:

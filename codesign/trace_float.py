@@ -25,10 +25,7 @@ LAYERS = {
     "MatMul": "Conv", "MaxPool": "MaxPool", "ReduceMean": "Mean", "Resize": "Upsample", "Slice": "Slice",
     "Split": "Slice", "SquareDeformConv": "DeformDwConv", "Upsample": "Upsample",
 }  # fmt: skip
-FOLLOWERS = (
-    "BatchNormalization", "Clip", "Dropout", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "PRelu", "Relu",
-    "Sigmoid",
-)  # fmt: skip
+FOLLOWERS = ("BatchNormalization", "Clip", "Dropout", "Identity", "Relu")  # what a quantized layer takes in
 
 
 def float_side(where: str, model: onnx.ModelProto, digest: str, like: Tracer | None = None) -> Tracer:

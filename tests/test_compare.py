@@ -18,7 +18,8 @@ from onnx import numpy_helper
 from PIL import Image
 
 from codesign import cli, compare_pictures
-from codesign.compare import Comparison, channel_factors, compare, decibels
+from codesign.compare import Comparison, channel_factors, compare
+from codesign.compare_figures import decibels
 from codesign.compare_match import _common, match
 from codesign.csim import Simulator
 from codesign.errors import CodesignError, ModelError, ToolMissing
@@ -331,15 +332,40 @@ def test_how_a_network_reads_pixels() -> None:
     )
 
 
+def equalized(model: onnx.ModelProto, block: str) -> onnx.ModelProto:
+    """The same float network with other factors between a block's first two convolutions, which have a ReLU between."""
+    (bias,) = (t for t in model.graph.initializer if t.name == f"{block}.0.conv.bias")
+    by_channel = 2.0 ** np.random.default_rng(2).integers(-3, 4, bias.dims[0])
+    model = with_tensor(model, f"{block}.0.conv.weight", lambda w: w * by_channel[:, None, None, None])
+    model = with_tensor(model, f"{block}.0.conv.bias", lambda b: b * by_channel)
+    return with_tensor(model, f"{block}.1.conv.weight", lambda w: w / by_channel[:, None, None, None])
+
+
+@needs_deform_conv
+def test_an_equalized_file_is_noticed(
+    float_tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = (
+        "layers differ mostly by a factor per channel, as equalization leaves them: if B was equalized, add "
+    )
+    model = onnx.load(float_tiny)
+    for stage, count in ((0, 3), (1, 4)):
+        for unit in range(count):
+            model = equalized(model, f"stages.{stage}.{unit}.branch2")
+    scaled = saved(model, tmp_path / "scaled.onnx")
+    assert run(scaled, TINY) == 0
+    assert f"7 {said}--equalized." in capsys.readouterr().err
+    assert run(scaled, TINY, "--equalized") == 0
+    assert said not in capsys.readouterr().err
+    bad = saved(shift_off_by_one(onnx.load(TINY), "stem.conv.conv"), tmp_path / "bad.onnx")
+    assert run(float_tiny, bad) == 0
+    assert said not in capsys.readouterr().err
+
+
 @needs_deform_conv
 def test_channels_that_equalization_scaled_are_scaled_alike_first(float_tiny: Path, tmp_path: Path) -> None:
-    first, second = "stages.0.0.branch2.0.conv", "stages.0.0.branch2.1.conv"  # with a ReLU between
-    model = onnx.load(float_tiny)
-    (bias,) = (t for t in model.graph.initializer if t.name == f"{first}.bias")
-    by_channel = 2.0 ** np.random.default_rng(2).integers(-3, 4, bias.dims[0])
-    model = with_tensor(model, f"{first}.weight", lambda w: w * by_channel[:, None, None, None])
-    model = with_tensor(model, f"{first}.bias", lambda b: b * by_channel)
-    model = with_tensor(model, f"{second}.weight", lambda w: w / by_channel[:, None, None, None])
+    first, second = "stages.0.0.branch2.0.conv", "stages.0.0.branch2.1.conv"
+    model = equalized(onnx.load(float_tiny), "stages.0.0.branch2")
     sides = open_sides(str(saved(model, tmp_path / "scaled.onnx")), str(TINY))
     feeds = [picture(128)]
     plain = compare(*sides, feeds)
