@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,6 +154,7 @@ def build_bundle(
     from codesign.explore import explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
+    from codesign.resources import placed
     from codesign.shipped import find_model
 
     facts = load_board(board)
@@ -162,6 +163,7 @@ def build_bundle(
     searched: dict[str, Any] = {"choices": [], "end": "", "kept": False}
     if lanes is not None and array is not None:
         made = plan(graph, lanes, array=array)
+        made = replace(made, config=placed(made.config, facts))
     else:
         found = explore(graph, facts, lanes, array, say)
         made = found.plan

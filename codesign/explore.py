@@ -27,7 +27,7 @@ from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig
-from codesign.resources import budget, fits, over_budget, resources
+from codesign.resources import budget, fits, over_budget, placed, resources
 
 if TYPE_CHECKING:
     import optuna
@@ -165,7 +165,8 @@ class _Search:
         """None where the turns do not divide the lanes."""
         if point["lanes"] % point["turns"]:
             return None
-        return replace(self._plan(point).config, pixels=point["pixels"], turns=point["turns"])
+        config = replace(self._plan(point).config, pixels=point["pixels"], turns=point["turns"])
+        return placed(config, self.board)
 
     def _fits(self, point: Point) -> bool:
         config = self._config(point)

@@ -56,6 +56,7 @@ class EngineConfig:
 
     lanes: int = 16
     max_offset: int = 7  # bound D of deformable windows
+    ultra: int = 0  # 1: weights, filters and their table lie in UltraRAM
     ring_rows: int = 16  # at least 2 * max_offset + 2
     row_words: int = 512  # of one input row of a window
     window_groups: int = 64  # words a pixel of a depthwise window

@@ -19,7 +19,7 @@ arithmetic within some 15 %; for control, expect half as much again in either di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from codesign.board import Board, board_names, load_board
@@ -180,7 +180,7 @@ def _ports(lanes: int) -> Unit:
 
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
-    n = config.lanes
+    n, ultra = config.lanes, bool(config.ultra)
     row = (32 + 8 + 8) * n  # of a requantization table
     sums = config.pixels * n * config.acc_bits  # of one output word
     chunk = max(512, config.row_words + config.input_words, config.output_words)
@@ -199,9 +199,9 @@ def resources(config: EngineConfig) -> Resources:
         *_control(config.max_segments),
         _ports(n),
         memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows),
-        memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n),
-        memory("depthwise weights", 2 * config.window_groups, 8 * 9 * n),
-        memory("window requantization", 2 * config.window_groups, row),
+        memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n, uram=ultra),
+        memory("depthwise weights", 2 * config.window_groups, 8 * 9 * n, uram=ultra),
+        memory("window requantization", 2 * config.window_groups, row, uram=ultra),
         memory("pointwise requantization", 2 * config.output_words, row),
         memory("kept words", 2 * config.input_words, 9 * n, config.pixels),
         memory("finish: words of a block", 2 * config.output_words, 9 * n, config.pixels),
@@ -209,6 +209,12 @@ def resources(config: EngineConfig) -> Resources:
         memory("store: chunks", 2 * chunk, 9 * n),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip
+
+
+def placed(config: EngineConfig, board: Board) -> EngineConfig:
+    """With the large memories in UltraRAM, if the board has enough of it."""
+    large = replace(config, ultra=1)
+    return large if 0 < resources(large).uram <= board.uram else config
 
 
 def fits(found: Resources, board: Board) -> bool:

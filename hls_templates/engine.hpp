@@ -67,6 +67,9 @@ int run_program(const typename Types<C>::Word *features, const typename Types<C>
   static_assert(C::kRingRows >= 2 * C::kMaxOffset + 2, "kRingRows must be at least 2 * kMaxOffset + 2");
   static_assert(C::kMaxSegments >= 1, "kMaxSegments must be at least 1");
   Parameters<C> parameters;
+  CODESIGN_LARGE(parameters.tiles)
+  CODESIGN_LARGE(parameters.depthwise)
+  CODESIGN_LARGE(parameters.window_requant)
   CODESIGN_ONE_WORD(parameters.depthwise)
   CODESIGN_ONE_WORD(parameters.window_requant)
   CODESIGN_ONE_WORD(parameters.tiles)

@@ -1,5 +1,6 @@
 """DSP, block RAM, UltraRAM, LUTs and registers, counted from the structure of an engine."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.board import load_board
+from codesign.emit import emit, sources
 from codesign.fabric import Unit, choice_luts, fifo, memory, shifter_luts, tree_adders
 from codesign.program import EngineConfig
-from codesign.resources import CONTROL, PRODUCT_DSPS, Resources, budget, over_budget, resources
+from codesign.resources import CONTROL, PRODUCT_DSPS, Resources, budget, over_budget, placed, resources
 from codesign.units import FUNCTIONS
 
 
@@ -132,3 +134,18 @@ def test_every_resource_can_be_short(what: str):
     assert all(need <= limit for _, need, limit in budget(found, board))
     short = budget(found, replace(board, **{lacking: have - 1 if have > 1 else 0}))
     assert [name for name, need, limit in short if need > limit] == [what]
+
+
+def test_large_memories_lie_in_ultraram_where_a_board_has_enough():
+    config = EngineConfig(weight_tiles=512, input_words=32, output_words=16)
+    board, without = load_board("kv260"), load_board("ultra96")
+    assert placed(config, without) == config
+    there = placed(config, board)
+    assert there == replace(config, ultra=1) and resources(config).uram == 0
+    found, before = resources(there), resources(config)
+    assert (found.uram, before.bram36 - found.bram36) == (18 + 16 + 11, 36 + 16 + 11)
+    assert placed(replace(config, weight_tiles=1 << 16), board).ultra == 0, "more than the board has"
+    text = emit(there)["config.hpp"]
+    assert "#define CODESIGN_IN_ULTRARAM" in text and "CODESIGN_IN_ULTRARAM" not in emit(config)["config.hpp"]
+    marked = re.findall(r"^ *CODESIGN_LARGE\(parameters[.](\w+)\)", sources(there)["engine.hpp"], re.M)
+    assert set(marked) == {"tiles", "depthwise", "window_requant"}, "those that resources.py counts"

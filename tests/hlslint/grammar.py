@@ -50,7 +50,7 @@ inline               function region recursive off
 interface            {_INTERFACE} ap_bus
 pipeline             body ii=int rewind enable_flush off
 protocol             block fixed floating
-resource             variable variable!=variable core!=word latency=int
+resource             variable variable!=variable core!=word latency=int uram
 stream               variable variable!=variable depth=int dim=int off
 unroll               loop factor=int region skip_exit_check
 """,

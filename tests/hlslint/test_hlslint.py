@@ -261,7 +261,9 @@ def test_simulation_is_exempt():
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("config", [EngineConfig(), generic(1)], ids=["default", "one lane"])
+@pytest.mark.parametrize(
+    "config", [EngineConfig(), generic(1), EngineConfig(ultra=1)], ids=["default", "one lane", "UltraRAM"]
+)
 def test_emitted_designs_have_no_finding(config, dialect):
     texts = sources(plan(CASES["max-pool"](), config=config).config)
     assert [str(f) for f in lint(texts, dialect, "codesign_engine")] == []

@@ -4,6 +4,7 @@
 struct Config {
   static const int kLanes = 16;  // channels in a word of memory, and inputs of the pointwise array
   static const int kMaxOffset = 7;  // bound of deformable windows
+  static const int kUltra = 0;  // 1: what engine.hpp calls large lies in UltraRAM
   static const int kRingRows = 16;  // rows of the window's ring, at least 2 * kMaxOffset + 2
   static const int kRowWords = 512;  // words in a row of the ring
   static const int kWindowGroups = 64;  // words a pixel of a depthwise window
