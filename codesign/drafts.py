@@ -1,7 +1,8 @@
 """From nodes to drafts of steps: which values are computed together, before anything has an address.
 
 A convolution and its Requant are one draft; a window (depthwise, deformable, max-pool) whose only reader is a
-1x1 convolution joins that convolution's draft, and its result never reaches memory.
+1x1 convolution joins that convolution's draft, and its result never reaches memory. A convolution whose only reader is
+such a draft with a depthwise 3x3 joins it too, and a 3x3 max-pool that is the only reader of a convolution.
 """
 
 from __future__ import annotations
@@ -52,6 +53,18 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Front:
+    """What comes before a draft's own matrix product: another one, and a depthwise 3x3 of its result."""
+
+    name: str  # the tensor that is not stored
+    dense: Dense
+    joined: tuple[int, ...]  # as Draft.joined, of this product
+    shape: tuple[int, int]  # of the map between
+    channels: tuple[int, ...]  # for each channel of the depthwise, that of the product
+    window: Window  # the depthwise
+
+
+@dataclass(frozen=True)
 class Draft:
     """A future step: `name` is the tensor it stores, `view` the channels it loads."""
 
@@ -67,10 +80,14 @@ class Draft:
     joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
     absorbed: str = ""  # fused: the tensor that the window would have stored
     spread: bool = False  # moves the four phases of `view` to the pixels of a map twice as high and wide
+    front: Front | None = None
+    pool: int = 0  # stride of a 3x3 max-pool of the result; 0: there is none
+    pooled: str = ""  # the tensor that the max-pool reads
+    unpooled: tuple[int, int] = (0, 0)  # its height and width
 
 
 def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
-    """Drafts in the order in which they run; the tensors `apart` are stored whatever `fuse` says.
+    """Drafts in the order in which they run; the tensors `apart` are stored although `fuse` would join them.
 
     Raises PlanError with every node the engine has no unit for.
     """
@@ -87,7 +104,9 @@ def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tupl
             made.append(draft)
     if problems:
         raise PlanError("\n".join(problems))
-    return tuple(_fused(made, readers(graph, made), apart)) if fuse else tuple(made)
+    for join in (_fused, _chained, _pooled) if fuse else ():
+        made = join(made, readers(graph, made), apart)
+    return tuple(made)
 
 
 def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, list[Readers]]:
@@ -152,6 +171,68 @@ def _fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collecti
             window=draft.window, offset=draft.offset, joined=tuple(joined.tolist()), absorbed=draft.name,
         )  # fmt: skip
     return [by_name[d.name] for d in made if d.name not in gone]
+
+
+def _chained(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
+    by_name = {d.name: d for d in made}
+    gone = set()
+    for draft in made:
+        window = draft.window
+        if (
+            draft.dense is None
+            or window is None
+            or not draft.absorbed
+            or not _is_centred(window, "depthwise")
+        ):
+            continue
+        assert window.weight is not None
+        source = by_name.get(draft.view[0][0])
+        if source is None or source.dense is None or source.front is not None or source.name in apart:
+            continue
+        channels = [c for tensor, c, up in draft.view if tensor == source.name and up == 0]
+        alone = frozenset().union(*read[source.name]) == {draft.name}
+        height, width = (-(-side // window.stride[0]) for side in source.out_shape[:2])
+        if not alone or len(set(channels)) != len(draft.view) or draft.out_shape[:2] != (height, width):
+            continue
+        front = Front(source.name, source.dense, source.joined, source.out_shape[:2], tuple(channels), window)
+        gone.add(source.name)
+        by_name[draft.name] = replace(
+            draft, nodes=source.nodes + draft.nodes, view=source.view, shape=source.shape, window=source.window,
+            offset=source.offset, absorbed=source.absorbed, front=front,
+        )  # fmt: skip
+    return [by_name[d.name] for d in made if d.name not in gone]
+
+
+def _pooled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
+    by_name = {d.name: d for d in made}
+    gone = set()
+    for draft in made:
+        window = draft.window
+        if draft.dense is not None or window is None or not _is_centred(window, "max-pool"):
+            continue
+        source = by_name.get(draft.view[0][0])
+        if source is None or source.dense is None or source.name in apart:
+            continue
+        whole = draft.view == tuple((source.name, c, 0) for c in range(source.out_shape[2]))
+        alone = frozenset().union(*read[source.name]) == {draft.name}
+        height, width = (-(-side // window.stride[0]) for side in source.out_shape[:2])
+        if not whole or not alone or draft.out_shape[:2] != (height, width):
+            continue
+        gone.add(source.name)
+        by_name[draft.name] = replace(
+            source, name=draft.name, nodes=source.nodes + draft.nodes, out_shape=draft.out_shape,
+            pool=window.stride[0], pooled=source.name, unpooled=source.out_shape[:2],
+        )  # fmt: skip
+    return [by_name[d.name] for d in made if d.name not in gone]
+
+
+def _is_centred(window: Window, kind: str) -> bool:
+    """Whether it is what lines.hpp computes: 3x3 around every or every second pixel, one zero around the map."""
+    kernel = window.kernel if window.weight is None else window.weight.shape[:2]
+    return (
+        window.kind == kind and tuple(kernel) == (3, 3) and window.stride in ((1, 1), (2, 2))
+        and window.origin == (0, 0)
+    )  # fmt: skip
 
 
 class _Maker:

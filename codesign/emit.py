@@ -11,23 +11,38 @@ from hls_templates import HEADERS
 MEANING = {
     "lanes": "channels in a word of memory, and inputs of the pointwise array",
     "max_offset": "bound of deformable windows",
-    "ultra": "1: what engine.hpp calls large lies in UltraRAM",
+    "ultra": "1: what stages.hpp calls large lies in UltraRAM",
     "ring_rows": "rows of the window's ring, at least 2 * kMaxOffset + 2",
     "row_words": "words in a row of the ring",
     "window_groups": "words a pixel of a depthwise window",
-    "input_words": "words a pixel into the pointwise array",
-    "output_words": "words a pixel out of one step",
-    "weight_tiles": "kLanes x kLanes weights of one step; there is room for two steps",
+    "input_words": "words a pixel into a pointwise array",
+    "output_words": "words a pixel out of a pointwise array",
+    "weight_tiles": "kLanes x kLanes weights of one array and step; there is room for two steps",
     "max_segments": "parts of a step's input, and of its output",
     "pack_log2": "log2 of the pixels in a word of a packed image",
     "acc_bits": "bits of an accumulator",
-    "pixels": "pixels that the pointwise array computes at once",
+    "sum_bits": "bits of an accumulator and its bias",
+    "mult_bits": "bits of the factor of a requantization",
+    "most_shift": "its largest shift to the right",
+    "lefts": "its shifts by 0, -1, ...: how many of them there are",
+    "tap_bits": "bits of a depthwise weight",
+    "arrays": "pointwise arrays, 1 or 2",
+    "pixels": "pixels that each of them computes at once",
     "turns": "turns in which it computes a word of outputs",
+    "fabric": "of these, pixels whose multipliers are made of LUTs",
+    "middle_words": "words in a row between the arrays",
+    "middle_groups": "words a pixel between the arrays",
+    "pool_words": "words in a row that is pooled behind the arrays",
+    "pool_groups": "words a pixel of it",
 }
 
 
+STAGES = {1: "stages/one_array.hpp", 2: "stages/two_arrays.hpp"}
+ONLY_FOR_TWO = ("middle.hpp",)
+
+
 def emit(config: EngineConfig) -> dict[str, str]:
-    """The two files that make a design out of the headers: config.hpp (no code), top.cpp (no arithmetic)."""
+    """What makes a design out of the headers: config.hpp (no code), stages.hpp (which), top.cpp (no arithmetic)."""
     lines = [
         f"  static const int {constant} = {value};  // {MEANING[field]}"
         for (constant, value), field in zip(config.constants().items(), MEANING, strict=True)
@@ -42,7 +57,11 @@ def emit(config: EngineConfig) -> dict[str, str]:
         "};",
         "",
     ])  # fmt: skip
-    return {"config.hpp": text, "top.cpp": (HEADERS / "top.cpp").read_text(encoding="utf-8")}
+    return {
+        "config.hpp": text,
+        "stages.hpp": (HEADERS / STAGES[config.arrays]).read_text(encoding="utf-8"),
+        "top.cpp": (HEADERS / "top.cpp").read_text(encoding="utf-8"),
+    }
 
 
 def sources(config: EngineConfig) -> dict[str, str]:
@@ -50,6 +69,7 @@ def sources(config: EngineConfig) -> dict[str, str]:
     found = {
         path.relative_to(HEADERS).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(HEADERS.rglob("*"))
-        if path.suffix in (".hpp", ".h", ".cpp", ".tcl")
+        if path.suffix in (".hpp", ".h", ".cpp", ".tcl") and path.parent.name != "stages"
+        if config.arrays == 2 or path.name not in ONLY_FOR_TWO
     }
     return found | emit(config)

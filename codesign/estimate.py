@@ -30,10 +30,10 @@ from codesign.program import (
     int_words,
 )
 from codesign.stages import (
-    PASSES,
     chain,
     described_cycles,
     loaded,
+    matrices,
     offset_words,
     parameter_cycles,
     read_cycles,
@@ -159,25 +159,34 @@ def estimate(
 
 
 def array_macs(config: EngineConfig) -> int:
-    """Multiply-accumulates of the pointwise array in a cycle."""
-    return config.pixels * config.lanes**2 // config.turns
+    """Multiply-accumulates of the pointwise arrays in a cycle."""
+    return config.arrays * config.pixels * config.lanes**2 // config.turns
 
 
 def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     """Multiply-accumulates by the array and by the window, without lanes whose weights are all zero."""
-    pixels, array, window = step.out_height * step.out_width, 0, 0
-    if step.window in ("depthwise", "deformable") and step.window_parameters is not None:
-        taps = step.window_parameters[: 9 * step.groups].reshape(step.groups, 9, lanes)
-        window = pixels * 9 * int(np.count_nonzero(taps.any(axis=1)))
-    if step.pointwise != "none" and step.pointwise_parameters is not None:
-        shape = (step.pointwise_out, step.pointwise_in, PASSES[step.pointwise], (lanes + 1) // 2, lanes)
+    array = window = 0
+    groups = step.groups if step.window in ("depthwise", "deformable") else 0
+    filters = (
+        (step.window_parameters, groups, step.out_height * step.out_width),
+        (step.middle_parameters, step.pointwise_out if step.middle_stride else 0, prod(step.middle_shape)),
+    )
+    for blob, words, pixels in filters:
+        if blob is not None:
+            taps = blob[: 9 * words].reshape(words, 9, lanes)
+            window += pixels * 9 * int(np.count_nonzero(taps.any(axis=1)))
+    for matrix, blob in zip(
+        matrices(step), (step.pointwise_parameters, step.second_parameters), strict=False
+    ):
+        assert blob is not None
+        shape = (matrix.out, matrix.into, matrix.passes, (lanes + 1) // 2, lanes)
         # [output word, input word, pass, j, output lane], two input lanes 2j and 2j + 1 a byte
-        code = step.pointwise_parameters[: prod(shape[:4])].reshape(shape)
+        code = blob[: prod(shape[:4])].reshape(shape)
         # [output word, input word, j, half, output lane]; a weight of two passes is zero if both halves are
         used: npt.NDArray[np.bool_] = np.any(np.stack([code & 15, code >> 4], axis=4) != 0, axis=2)
         outputs = int(np.count_nonzero(np.any(used, axis=(1, 2, 3))))
         inputs = int(np.count_nonzero(np.any(used, axis=(0, 4))))
-        array = pixels * inputs * outputs
+        array += matrix.height * matrix.width * inputs * outputs
     return array, window
 
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from codesign.drafts import Draft, accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
-from codesign.ops import Add, Conv, DeformDwConv, DwConv
+from codesign.ops import Add, Conv, DeformDwConv, DwConv, Requant
 from codesign.ports import Ints
 from codesign.program import EngineConfig, constant_name
+
+MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit
 
 
 @dataclass(frozen=True)
 class Limits:
     """What an engine made for a model may have on chip, where the model does not need more."""
 
-    weight_bytes: int = 64 * 1024  # int4 weights of the array for one step
+    weight_bytes: int = 64 * 1024  # int4 weights of all arrays for one step
     row_words: int = 512  # of a slot of the window's ring: as many as a block RAM has at its widest
+    line_words: int = 512  # of a row between the arrays, or pooled behind them
+
+    def tiles(self, lanes: int, arrays: int) -> int:
+        """Of one array."""
+        return 2 * self.weight_bytes // (lanes * lanes * arrays)
 
 
 @dataclass(frozen=True)
@@ -32,15 +41,38 @@ class Work:
     packed: bool
     rows: Ints  # (words into the pointwise array, lanes): rows of its weight matrix
     halves: bool  # int8 weights: two passes
+    middle: Ints  # (words, lanes): channels of the depthwise between the arrays; no words if there is none
+    second_rows: Ints  # as `rows`, of the second array behind it
+    second_halves: bool
 
     @property
     def passes(self) -> int:
         return 2 if self.halves else 1
 
     @property
+    def second_passes(self) -> int:
+        return 2 if self.second_halves else 1
+
+    def matrices(self, out: int, arrays: int) -> tuple[tuple[int, int], ...]:
+        """Tiles that a word of output takes, and words of output, of an array; `out` words leave the step."""
+        if self.draft.dense is None:
+            return ()
+        if self.draft.front is None:
+            return ((len(self.rows) * self.passes, -(-out // arrays)),)
+        return (
+            (len(self.rows) * self.passes, len(self.middle)),
+            (len(self.second_rows) * self.second_passes, out),
+        )
+
+    @property
     def row_words(self) -> int:
         """Words of an input row."""
         return self.draft.shape[1] * len(self.order)
+
+    @property
+    def line_width(self) -> int:
+        """Columns of what is pooled behind the arrays."""
+        return self.draft.unpooled[1]
 
     @property
     def divisible(self) -> bool:
@@ -63,6 +95,13 @@ class Work:
         return min(len(self.order), max(1, most))
 
 
+def _signed_bits(values: Ints) -> int:
+    """Bits of a signed number that holds all of them."""
+    return 1 + max(
+        int(v).bit_length() if v >= 0 else int(-v - 1).bit_length() for v in (values.min(), values.max())
+    )
+
+
 def least_rows(work: list[Work]) -> int:
     """Slots of the ring that a model needs."""
     return max([4, *(w.ring_rows for w in work)])
@@ -72,19 +111,34 @@ def needs(
     graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, ring_rows: int
 ) -> dict[str, tuple[int, str]]:
     """The least value of each constant, and the node that needs it; `row_words` for a ring of so many slots."""
-    found: dict[str, tuple[int, str]] = {"pack_log2": (packing, ""), "acc_bits": (16, "")}
+    found: dict[str, tuple[int, str]] = {
+        "pack_log2": (packing, ""), "acc_bits": (16, ""), "sum_bits": (16, ""), "mult_bits": (1, ""),
+        "most_shift": (1, ""), "lefts": (0, ""), "tap_bits": (2, ""),
+    }  # fmt: skip
+    bounds = graph.bounds()
 
     def need(constant: str, value: int, where: str) -> None:
         if value > found.get(constant, (0, ""))[0]:
             found[constant] = (value, where)
 
     for constant in ("max_offset", "row_words", "window_groups", "input_words", "output_words", "weight_tiles",
-                     "max_segments"):  # fmt: skip
+                     "max_segments", "middle_words", "middle_groups", "pool_words", "pool_groups"):  # fmt: skip
         need(constant, 1, "")
     need("ring_rows", 4, "")
     for node in graph.nodes:
         if isinstance(node.op, Conv | DwConv | DeformDwConv | Add):
             need("acc_bits", accumulator_bits(graph, node.name), node.name)
+        if isinstance(node.op, DwConv | DeformDwConv):
+            need("tap_bits", _signed_bits(graph.consts[node.inputs[-1]]), node.name)
+        if isinstance(node.op, Requant):
+            acc, (bias, mult, shift) = (
+                bounds[node.inputs[0]].elem,
+                (graph.consts[n] for n in node.inputs[1:4]),
+            )
+            need("sum_bits", _signed_bits(np.array([acc.min + bias.min(), acc.max + bias.max()])), node.name)
+            need("mult_bits", int(mult.max()).bit_length(), node.name)
+            need("most_shift", min(int(shift.max()), MOST_SHIFT), node.name)
+            need("lefts", min(1 - int(shift.min()), MOST_LEFTS), node.name)
     for w in work:
         where, window = w.draft.name, w.draft.window
         if window is not None:
@@ -100,8 +154,20 @@ def needs(
             need("input_words", len(w.order), where)
             need("max_segments", 2, where)
         need("input_words", len(w.rows), where)
-        need("weight_tiles", len(w.rows) * w.passes, where)
         need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
+        if w.draft.front is None:
+            need("weight_tiles", len(w.rows) * w.passes, where)
+        else:
+            need("input_words", len(w.second_rows), where)
+            need("middle_groups", len(w.middle), where)
+            need("middle_words", w.draft.front.shape[1] * len(w.middle), where)
+            for tiles, words in w.matrices(len(layouts[where].order), 2):
+                need("weight_tiles", tiles * words, where)
+                need("output_words", words, where)
+        if w.draft.pool:
+            least = 1 if w.draft.front is None else len(layouts[where].order)
+            need("pool_words", w.line_width * least, where)
+            need("pool_groups", least, where)
     return found
 
 
@@ -110,27 +176,58 @@ def grown(
     work: list[Work],
     layouts: Mapping[str, Layout],
     lanes: int,
+    arrays: int,
     array: tuple[int, int],
     limits: Limits,
 ) -> EngineConfig:
     """A config that holds the model, with rows and weights of whole steps as far as the limits allow."""
     least = {name: value for name, (value, _) in needed.items()}
-    config = EngineConfig(lanes=lanes, pixels=array[0], turns=array[1], **least)
+    config = EngineConfig(lanes=lanes, arrays=arrays, pixels=array[0], turns=array[1], **least)
     windows = [w for w in work if w.draft.window is not None and not w.packed]
     slots = config.ring_rows
     rows = max((-(-w.row_words // w.capacity(slots, 1)) for w in windows), default=1)
     rows = max(config.row_words, min(rows, limits.row_words))
     filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.weight is not None]
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
-    sizes = [
-        (len(w.rows) * w.passes, len(layouts[w.draft.name].order)) for w in work if w.draft.dense is not None
-    ]
-    most = limits.weight_bytes * 2 // (lanes * lanes)
-    tiles = max(config.weight_tiles, min(max((i * o for i, o in sizes), default=1), most))
+    sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.name].order), arrays)]
+    tiles = max(
+        config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limits.tiles(lanes, arrays))
+    )
     words = max((min(o, tiles // i) for i, o in sizes), default=1)
+    pools = [(w.line_width, len(layouts[w.draft.name].order)) for w in work if w.draft.pool]
+    pool_words = max((width * min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
+    pool_groups = max((min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     return replace(
-        config, row_words=rows, window_groups=max(config.window_groups, groups), weight_tiles=tiles, output_words=words
+        config, row_words=rows, window_groups=max(config.window_groups, groups), weight_tiles=tiles,
+        output_words=max(config.output_words, words), pool_words=max(config.pool_words, pool_words),
+        pool_groups=max(config.pool_groups, pool_groups),
     )  # fmt: skip
+
+
+def unchained(
+    w: Work, out: int, lanes: int, arrays: int, config: EngineConfig | None, limits: Limits
+) -> frozenset[str]:
+    """Tensors that must be stored because what would follow them in the same step finds no room; `out` words leave."""
+    found = set()
+    line = limits.line_words if config is None else config.middle_words
+    tiles = limits.tiles(lanes, arrays) if config is None else config.weight_tiles
+    front = w.draft.front
+    if front is not None:
+        fits = arrays == 2 and front.shape[1] * len(w.middle) <= line
+        fits = fits and all(i * o <= tiles for i, o in w.matrices(out, 2))
+        if config is not None:
+            words = [o for _, o in w.matrices(out, 2)]
+            fits = fits and max(words) <= config.output_words and len(w.middle) <= config.middle_groups
+            fits = fits and len(w.second_rows) <= config.input_words
+        if not fits:
+            found.add(front.name)
+    if w.draft.pool:
+        least = 1 if front is None else out
+        line = limits.line_words if config is None else config.pool_words
+        groups = least if config is None else config.pool_groups
+        if w.line_width * least > line or least > groups:
+            found.add(w.draft.pooled)
+    return frozenset(found)
 
 
 def check_fits(config: EngineConfig, needed: Mapping[str, tuple[int, str]]) -> None:

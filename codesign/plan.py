@@ -16,9 +16,9 @@ from math import ceil
 import numpy as np
 
 from codesign import pack
-from codesign.drafts import Draft, Window, drafts, image_packing, only_gathered, readers
+from codesign.drafts import Dense, Draft, Window, drafts, image_packing, only_gathered, readers
 from codesign.errors import PlanError
-from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs
+from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs, unchained
 from codesign.ir import Graph
 from codesign.layout import (
     Buffer,
@@ -34,7 +34,7 @@ from codesign.layout import (
     runs_of_words,
     views,
 )
-from codesign.ports import Ints, Piece, Port
+from codesign.ports import Bytes, Ints, Piece, Port
 from codesign.program import MAX_STEPS, EngineConfig, Program, Segment, Step, program_words
 
 TO_THE_END = 1 << 30
@@ -53,6 +53,7 @@ def plan(
     lanes: int = 16,
     config: EngineConfig | None = None,
     *,
+    arrays: int = 1,
     array: tuple[int, int] = (1, 1),
     limits: Limits = Limits(),  # noqa: B008 -- frozen
     fuse: bool = True,
@@ -60,7 +61,7 @@ def plan(
     keep: bool = False,
     base: int = 0,
 ) -> Plan:
-    """Plan a graph for `lanes` lanes and an array of (pixels, turns), or for the engine that `config` describes.
+    """Plan a graph for `lanes` lanes and so many arrays of (pixels, turns), or for the engine that `config` describes.
 
     `limits` are of an engine that has no `config`. `fuse=False` stores every window's result, `apart` those named;
     `keep` gives every stored tensor memory of its own, so that all of
@@ -68,6 +69,7 @@ def plan(
     unit for a node, or names each constant of the config that is too small.
     """
     lanes = lanes if config is None else config.lanes
+    arrays = arrays if config is None else config.arrays
     if lanes not in (1, 2, 4, 8, 16, 32, 64):
         raise PlanError(f"lanes: {lanes}, expected a power of two from 1 to 64. Use 16.")
     if config is None and (array[0] < 1 or array[1] < 1 or lanes % array[1]):
@@ -90,12 +92,14 @@ def plan(
             for w in fused
             if w.row_words > w.capacity(slots, longest) or len(w.order) > min(most, longest)
         }
+        for w in work:
+            wide |= unchained(w, len(layouts[w.draft.name].order), lanes, arrays, config, limits)
         if not wide:
             break
         alone |= wide
     needed = needs(graph, work, layouts, packing, slots)
     if config is None:
-        config = grown(needed, work, layouts, lanes, array, limits)
+        config = grown(needed, work, layouts, lanes, arrays, array, limits)
     check_fits(config, needed)
     parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
     if len(parts) > MAX_STEPS:
@@ -139,7 +143,13 @@ def _layouts(
         runs, order = load_order(draft.view, layouts, lanes)
         packed = any(layouts[run.tensor].pack > 1 for run in runs)
         rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
-        work.append(Work(draft, runs, order, packed, rows, halves))
+        middle = second = order[:0]
+        if draft.front is not None and draft.dense is not None:
+            count = len(draft.front.channels)
+            middle = np.append(np.arange(count), np.full(-count % lanes, -1)).reshape(-1, lanes)
+            second = np.append(np.array(draft.joined, np.int64), -1)[middle]
+        again = draft.front is not None and _in_halves(draft.dense)
+        work.append(Work(draft, runs, order, packed, rows, halves, middle, second, again))
         if draft.spread:
             stored, _ = free_order(read[draft.name], lanes)
             segments = ((0, len(stored)),)
@@ -154,17 +164,23 @@ def _layouts(
     return layouts, work
 
 
+def _in_halves(dense: Dense | None) -> bool:
+    return dense is not None and not pack.fits_int4(dense.weight)
+
+
 def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
-    if draft.dense is None:
+    """Of the first array: rows of its matrix in physical order, and whether its weights are int8."""
+    dense, joined = draft.dense, draft.joined
+    if draft.front is not None:
+        dense, joined = draft.front.dense, draft.front.joined
+    if dense is None:
         return order[:0], False
-    halves = not pack.fits_int4(draft.dense.weight)
     if draft.window is not None and draft.window.kind == "gather":
-        kh, kw, channels, _ = draft.dense.weight.shape
-        return pack.gathered_order(order, (kh, kw), channels, packing), halves
-    if draft.joined:
-        table = np.append(np.array(draft.joined, np.int64), -1)
-        return table[order], halves
-    return order, halves
+        kh, kw, channels, _ = dense.weight.shape
+        return pack.gathered_order(order, (kh, kw), channels, packing), _in_halves(dense)
+    if joined:
+        return np.append(np.array(joined, np.int64), -1)[order], _in_halves(dense)
+    return order, _in_halves(dense)
 
 
 def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
@@ -172,8 +188,12 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
     words = len(layouts[w.draft.name].order)
     if w.draft.spread:  # ranges of the columns, of which a row may be too long
         words, most = w.draft.shape[1], (config.row_words + config.input_words) // len(w.order)
+    elif w.draft.front is not None:
+        return [(0, words)]
     elif w.draft.dense is not None:
-        most = min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
+        most = config.arrays * min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
+        if w.draft.pool:
+            most = min(most, config.pool_groups, config.pool_words // w.line_width)
     elif w.draft.window is not None and w.divisible:
         most = w.most_words(config.ring_rows, config.row_words)
         if w.draft.window.weight is not None:
@@ -238,7 +258,7 @@ def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def _spread_step(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> Step:
+def _spread_step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig) -> Step:
     """Columns [a, b) of the phases to their pixels: the row of the upper ones, then that of the lower.
 
     Both are runs in memory, so a row of the phases counts as a pixel of many words.
@@ -254,20 +274,26 @@ def _spread_step(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> Step
         store = [Segment(address, 2 * count, 2 * count)]
     return Step(
         nodes=w.draft.nodes, load=tuple(load), store=tuple(store), height=height, width=1, groups=2 * count,
-        out_height=height, out_width=1,
+        out_height=height, out_width=1, load_pixels=max(1, config.chunk_words // (2 * count)),
+        store_pixels=max(1, config.chunk_words // (2 * count)),
     )  # fmt: skip
 
 
 def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int) -> Step:
     draft, lanes = w.draft, config.lanes
     if draft.spread:
-        return _spread_step(w, a, b, layouts)
+        return _spread_step(w, a, b, layouts, config)
     window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
     order = w.order if draft.dense is not None else w.order[a:b]
+    out_height, out_width = draft.unpooled if draft.pool else draft.out_shape[:2]
+    if draft.front is not None:
+        out_height, out_width = draft.front.shape
     step = Step(
         nodes=draft.nodes, load=_loads(w, a, b, layouts),
         store=_stores(layouts[draft.name], a, b), height=draft.shape[0], width=draft.shape[1],
-        groups=len(order), out_height=draft.out_shape[0], out_width=draft.out_shape[1], packed=w.packed,
+        groups=len(order), out_height=out_height, out_width=out_width, packed=w.packed,
+        pool_stride=draft.pool, load_pixels=max(1, config.chunk_words // len(order)),
+        store_pixels=max(1, config.chunk_words // (b - a)),
         window=window.kind, kernel=window.kernel[0], stride=window.stride, origin=window.origin,
         reach=window.reach,
     )  # fmt: skip
@@ -280,15 +306,47 @@ def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engine
         (run,), place = load_order(draft.offset, layouts, lanes)
         step = replace(step, offset=replace(_segment(run, layouts), signed=False),
                        offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
-    if draft.dense is not None:
-        weight, t, columns = draft.dense.weight, draft.dense.tables, layouts[draft.name].order[a:b]
-        tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), w.rows, columns, w.halves)
-        rows = pack.requant_rows(t.bias, t.mult, t.shift, columns)
+    return _multiplying(step, w, layouts[draft.name].order[a:b], config.arrays)
+
+
+def _multiplying(step: Step, w: Work, columns: Ints, arrays: int) -> Step:
+    """With what the arrays do: each half of the words, or one after the other."""
+    draft = w.draft
+    if draft.dense is None:
+        return step
+    first, rows, halves, middle = draft.dense, w.rows, w.halves, draft.front
+    mine = -(-len(columns) // arrays)
+    ours, others = columns[:mine], columns[mine:]
+    if middle is not None:
+        first, ours, others = middle.dense, np.append(np.array(middle.channels), -1)[w.middle], columns
+        rows, halves = w.second_rows, w.second_halves
+        t, weight = middle.window.tables, middle.window.weight
+        assert t is not None and weight is not None
+        taps = [pack.depthwise_taps(weight, w.middle), pack.requant_rows(t.bias, t.mult, t.shift, w.middle)]
         step = replace(
-            step, pointwise="int8" if w.halves else "int4", pointwise_in=len(w.rows), pointwise_out=b - a,
-            pointwise_clamp=t.clamp, pointwise_parameters=np.concatenate([tiles, rows]),
+            step, middle_stride=middle.window.stride[0], middle_clamp=t.clamp, middle_parameters=np.concatenate(taps)
         )  # fmt: skip
-    return step
+    step = replace(
+        step, pointwise=_mode(w.halves), pointwise_in=len(w.rows), pointwise_out=len(ours),
+        pointwise_clamp=first.tables.clamp, pointwise_parameters=_matrix(first, w.rows, ours, w.halves),
+    )  # fmt: skip
+    if not len(others):
+        return step
+    return replace(
+        step, second=_mode(halves), second_out=len(others), second_clamp=draft.dense.tables.clamp,
+        second_parameters=_matrix(draft.dense, rows, others, halves),
+    )  # fmt: skip
+
+
+def _mode(halves: bool) -> str:
+    return "int8" if halves else "int4"
+
+
+def _matrix(dense: Dense, rows: Ints, columns: Ints, halves: bool) -> Bytes:
+    """Tiles and requantization rows of one array."""
+    weight, t = dense.weight, dense.tables
+    tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), rows, columns, halves)
+    return np.concatenate([tiles, pack.requant_rows(t.bias, t.mult, t.shift, columns)])
 
 
 def _placed(step: Step, begin: int) -> Step:

@@ -15,12 +15,13 @@ from codesign.errors import CodesignError
 from codesign.ports import Bytes, Port
 
 PROGRAM_MAGIC = 0x43534450
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 STEP_MARK = 0x53544550
-HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 32, 4
+HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 44, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
+LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
 WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather")
 POINTWISE = ("none", "int4", "int8")
@@ -41,6 +42,9 @@ STATUS = {  # of layout.hpp, in words
     13: "mode or size of the pointwise array are out of range",
     14: "weights or requantization rows lie outside the program",
     15: "a clamp is not an 8-bit range",
+    16: "stride or size of what lies between the arrays are out of range",
+    17: "stride or size of the max-pool behind the arrays are out of range",
+    18: "a chunk is larger than the buffers of load and store",
 }
 
 
@@ -66,8 +70,24 @@ class EngineConfig:
     max_segments: int = 32  # of a step's input, and of its output
     pack_log2: int = 0  # log2 of the pixels in a word of a packed image
     acc_bits: int = 32
-    pixels: int = 1  # that the pointwise array computes at once
+    sum_bits: int = 33  # of an accumulator and its bias
+    mult_bits: int = 8  # of a requantization's factor, and how far it shifts
+    most_shift: int = 42
+    lefts: int = 10  # shifts by 0, -1, ... that there are
+    tap_bits: int = 8  # of a depthwise weight
+    arrays: int = 1  # pointwise arrays: with two, steps can be chains
+    pixels: int = 1  # that each of them computes at once
     turns: int = 1  # in which it computes a word of outputs: divides lanes
+    fabric: int = 0  # of them, pixels whose multipliers are made of LUTs
+    middle_words: int = 1  # of a row between the arrays
+    middle_groups: int = 1  # words a pixel between the arrays
+    pool_words: int = 512  # of a row that is pooled behind the arrays
+    pool_groups: int = 64  # words a pixel of it
+
+    @property
+    def chunk_words(self) -> int:
+        """Words of a chunk of load or store: ChunkSize of layout.hpp."""
+        return max(LEAST_CHUNK, self.row_words + self.input_words, self.arrays * self.output_words)
 
     def constants(self) -> dict[str, int]:
         """By their names in C++: kLanes, kMaxOffset, ..."""
@@ -115,12 +135,48 @@ class Step:
     pointwise_in: int = 0
     pointwise_out: int = 0
     pointwise_clamp: tuple[int, int] = (0, 0)
+    second: str = "none"  # the second array: further words of the same result, or what follows the middle
+    second_out: int = 0
+    second_clamp: tuple[int, int] = (0, 0)
+    middle_stride: int = 0  # of a 3x3 depthwise between the arrays; 0: there is none
+    middle_clamp: tuple[int, int] = (0, 0)
+    pool_stride: int = 0  # of a 3x3 max-pool of what leaves; 0: there is none
+    load_pixels: int = 1  # of a chunk
+    store_pixels: int = 1
     window_parameters: Bytes | None = field(default=None, compare=False)
     pointwise_parameters: Bytes | None = field(default=None, compare=False)
+    second_parameters: Bytes | None = field(default=None, compare=False)
+    middle_parameters: Bytes | None = field(default=None, compare=False)
+
+    @property
+    def parameters(self) -> tuple[Bytes | None, ...]:
+        """In the order in which they are encoded."""
+        return (
+            self.window_parameters,
+            self.pointwise_parameters,
+            self.second_parameters,
+            self.middle_parameters,
+        )
 
     @property
     def parameter_words(self) -> int:
-        return sum(len(p) for p in (self.window_parameters, self.pointwise_parameters) if p is not None)
+        return sum(len(p) for p in self.parameters if p is not None)
+
+    @property
+    def second_in(self) -> int:
+        """Words a pixel into the second array."""
+        return self.pointwise_out if self.middle_stride else self.pointwise_in
+
+    @property
+    def middle_shape(self) -> tuple[int, int]:
+        """Height and width of what the second array gets, and of what leaves the arrays."""
+        return shrunk(self.out_height, self.middle_stride), shrunk(self.out_width, self.middle_stride)
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        height, width = self.middle_shape
+        return shrunk(height, self.pool_stride), shrunk(width, self.pool_stride)
 
 
 @dataclass(frozen=True)
@@ -153,7 +209,7 @@ class Program:
             segments = [v for s in (*step.load, *step.store) for v in _segment_ints(s)]
             _put(image, table, segments)
             addresses = []
-            for blob in (step.window_parameters, step.pointwise_parameters):
+            for blob in step.parameters:
                 addresses.append(0 if blob is None else self.base + parameters)
                 if blob is not None:
                     image[parameters : parameters + len(blob)] = blob
@@ -192,6 +248,11 @@ def decode(code: Bytes, base: int) -> tuple[int, tuple[int, int], tuple[Step, ..
     return lanes, (begin, end), steps
 
 
+def shrunk(side: int, stride: int) -> int:
+    """A side behind a 3x3 window of that stride, one zero around the map; 0: behind none."""
+    return -(-side // stride) if stride else side
+
+
 def int_words(count: int, lanes: int) -> int:
     """Words that `count` 32-bit integers take."""
     return -(-4 * count // lanes)
@@ -222,7 +283,10 @@ def _segment_ints(s: Segment) -> tuple[int, int, int, int]:
     return s.address, s.count, s.stride, s.up | 4 * s.signed
 
 
-def _step_ints(step: Step, table: int, window_parameters: int, pointwise_parameters: int) -> list[int]:
+def _step_ints(
+    step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
+    middle_parameters: int,
+) -> list[int]:  # fmt: skip
     offset = step.offset or Segment(0, 1, 1)
     return [
         *(STEP_MARK, len(step.load), len(step.store), table),
@@ -231,7 +295,10 @@ def _step_ints(step: Step, table: int, window_parameters: int, pointwise_paramet
         *(step.out_height, step.out_width, *step.window_clamp, window_parameters),
         *(offset.address, offset.stride, offset.up, step.offset_lane),
         *(POINTWISE.index(step.pointwise), step.pointwise_in, step.pointwise_out),
-        *(*step.pointwise_clamp, pointwise_parameters, 0),
+        *(*step.pointwise_clamp, pointwise_parameters),
+        *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
+        *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
+        *(step.load_pixels, step.store_pixels, 0, 0),
     ]
 
 
@@ -247,7 +314,14 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4)) for a, n, s, g in rows]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
     filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in ("depthwise", "deformable") else 0
+    second_in = f[26] if f[35] else f[25]
     tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
+    second = f[30] * second_in * f[31] * tile_words(lanes) + f[31] * REQUANT_WORDS if f[30] else 0
+    middle = f[26] * (TAP_WORDS + REQUANT_WORDS) if f[35] else 0
+
+    def words(at: int, count: int) -> Bytes | None:
+        return image[at - base : at - base + count] if count else None
+
     return Step(
         nodes=(), load=tuple(segments[: f[1]]), store=tuple(segments[f[1] :]),
         height=f[4], width=f[5], groups=f[6], packed=bool(f[7]), window=window, kernel=f[9],
@@ -255,6 +329,8 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         window_clamp=(f[17], f[18]), offset=Segment(f[20], 1, f[21], f[22]) if window == "deformable" else None,
         offset_lane=f[23], pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
-        window_parameters=image[f[19] - base : f[19] - base + filters] if filters else None,
-        pointwise_parameters=image[f[29] - base : f[29] - base + tiles] if tiles else None,
+        second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],
+        middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41],
+        window_parameters=words(f[19], filters), pointwise_parameters=words(f[29], tiles),
+        second_parameters=words(f[34], second), middle_parameters=words(f[38], middle),
     )  # fmt: skip

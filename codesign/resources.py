@@ -19,7 +19,7 @@ arithmetic within some 15 %; for control, expect half as much again in either di
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 
 from codesign.board import Board, board_names, load_board
@@ -48,18 +48,19 @@ PRODUCT_DSPS = 3  # of a product of two integers: 32 x 32 bits, the lower half
 DIVIDER = (238, 394)  # LUTs and registers of a sequential divider of 32 bits, in the vendor's reports
 M_AXI = (580, 512)  # LUTs and registers of an adapter of 32 bits, in the vendor's reports
 S_AXILITE = (490, 291)
-PRODUCT_BITS = 41  # (acc + bias) * mult of Scale::apply
 # Of the processes of each unit: integers they keep, integers they take of the step, sums, comparisons, products
 # (one multiplier each), dividers.
 CONTROL = {
-    "descriptors": (80, 0, 30, 60, 1, 0),
-    "load": (40, 12, 22, 18, 2, 2),
+    "descriptors": (100, 0, 38, 80, 1, 0),
+    "load": (40, 12, 22, 18, 2, 0),
     "offsets": (18, 8, 9, 9, 2, 0),
     "window": (40, 20, 45, 40, 2, 0),
     "pointwise": (37, 10, 15, 12, 1, 0),
     "finish": (25, 8, 10, 8, 1, 0),
-    "store": (34, 10, 18, 14, 2, 2),
-    "parameters": (10, 6, 6, 4, 1, 0),
+    "middle": (40, 18, 20, 22, 3, 0),
+    "tail": (18, 8, 10, 12, 1, 0),
+    "store": (34, 10, 18, 14, 2, 0),
+    "parameters": (16, 10, 10, 8, 2, 0),
 }
 
 
@@ -102,13 +103,19 @@ class Resources:
         return self.dsps + PRODUCT_DSPS * in_dsps, self.luts + in_luts
 
 
-def requantizer(lanes: int) -> Unit:
+def requantizer(lanes: int, config: EngineConfig = EngineConfig()) -> Unit:  # noqa: B008 -- frozen
     """Scale::apply in so many lanes: add, multiply, shift half to even, clamp."""
-    bits, sum_bits, factor_bits, result_bits, small_bits = PRODUCT_BITS, 33, 8, 9, 10
+    sum_bits, factor_bits, result_bits, small_bits = config.sum_bits, config.mult_bits, 9, 10
+    bits = sum_bits + factor_bits
     rounding = bits + choice_luts(bits, 1) + adder_luts(bits + 1)  # half, decoded; the odd bit; the sum
     clamp = 2 * comparison_luts(bits) + 2 * comparison_luts(small_bits) + 2 * result_bits
-    to_left = 2 * comparison_luts(bits) + small_bits + shifter_luts(small_bits + 9, 10)
-    luts = adder_luts(sum_bits) + multiplier_luts(sum_bits, factor_bits) + rounding + shifter_luts(bits, 42)
+    to_left = 0
+    if config.lefts:
+        to_left = (
+            2 * comparison_luts(bits) + small_bits + shifter_luts(small_bits + config.lefts - 1, config.lefts)
+        )
+    product = multiplier_luts(sum_bits, factor_bits) if factor_bits > 1 else 0
+    luts = adder_luts(sum_bits) + product + rounding + shifter_luts(bits, min(config.most_shift, bits))
     kept = sum_bits + 2 * factor_bits + 2 * bits + 6 + 4 + small_bits + result_bits
     return Unit("requantizers", logic_luts=lanes * (luts + clamp + to_left), ffs=lanes * kept)
 
@@ -125,16 +132,25 @@ def products(lanes: int, pixels: int, outputs: int, turns: int, acc_bits: int) -
     )  # bits of each input, one cycle longer than those of the one before
     few = min(lanes, 3)  # cycles that registers wait, not shift registers
     kept = chains * (apart + SHIFT + sums) + few * waiting
-    return Unit("pointwise array", dsps=chains * lanes, memory_luts=(lanes - few) * waiting,
+    return Unit("pointwise arrays", dsps=chains * lanes, memory_luts=(lanes - few) * waiting,
                 logic_luts=chains * (apart + sums) + chosen, ffs=kept)  # fmt: skip
 
 
-def window_taps(lanes: int, rows: int) -> Unit:
+def products_in_luts(lanes: int, pixels: int, outputs: int, acc_bits: int) -> Unit:
+    """Pixels of an array without DSPs: products of int4 weights, and a tree of adders for each output."""
+    product = ACT_BITS + 5
+    sums = tree_adders(lanes, product) + adder_luts(acc_bits)
+    luts = lanes * multiplier_luts(ACT_BITS, 5) + sums
+    return Unit("pointwise arrays: pixels in LUTs", logic_luts=pixels * outputs * luts,
+                ffs=pixels * outputs * (lanes * product + sums))  # fmt: skip
+
+
+def window_taps(lanes: int, rows: int, tap_bits: int = 8) -> Unit:
     """Products of nine taps, each from one of so many rows, and their sum."""
-    product = ACT_BITS + 8
+    product = ACT_BITS + tap_bits
     tree = tree_adders(9, product)
     chosen = 9 * choice_luts(rows, ACT_BITS)
-    return Unit("window taps", logic_luts=lanes * (9 * multiplier_luts(ACT_BITS, 8) + chosen + tree),
+    return Unit("window taps", logic_luts=lanes * (9 * multiplier_luts(ACT_BITS, tap_bits) + chosen + tree),
                 ffs=lanes * (9 * ACT_BITS + 9 * product + tree))  # fmt: skip
 
 
@@ -149,15 +165,36 @@ def _window_others(lanes: int, pack_log2: int) -> Unit:
     return Unit("window: max-pool and gather", logic_luts=luts, ffs=lanes * (8 + 3) * ACT_BITS)
 
 
-def _control(max_segments: int) -> tuple[Unit, ...]:
+def _tail_pool(lanes: int) -> Unit:
+    largest = 8 * (comparison_luts(ACT_BITS) + choice_luts(2, ACT_BITS))
+    return Unit("tail: max-pool", logic_luts=lanes * (largest + 9 * ACT_BITS), ffs=lanes * (8 + 9) * ACT_BITS)
+
+
+def _middle_taps(lanes: int, tap_bits: int) -> Unit:
+    """As window_taps, but each tap from one place, or zero."""
+    taps = window_taps(lanes, 1, tap_bits)
+    return replace(taps, name="middle taps", logic_luts=taps.logic_luts + lanes * 9 * ACT_BITS)
+
+
+def _times(unit: Unit, count: int) -> Unit:
+    """So many of a unit."""
+    numbers = {name: count * value for name, value in asdict(unit).items() if name != "name"}
+    return Unit(unit.name, **numbers)
+
+
+def _control(config: EngineConfig) -> tuple[Unit, ...]:
     units = []
-    for name, (kept, taken, sums, comparisons, products, dividers) in CONTROL.items():
+    for name, counts in CONTROL.items():
+        times = {"pointwise": config.arrays, "finish": config.arrays, "middle": config.arrays - 1}.get(
+            name, 1
+        )
+        kept, taken, sums, comparisons, products, dividers = (times * count for count in counts)
         luts = sums * adder_luts(INTEGER) + comparisons * comparison_luts(INTEGER) + dividers * DIVIDER[0]
         ffs = (kept + taken) * INTEGER + dividers * DIVIDER[1]
         units.append(
             Unit(f"{name}: control", memory_luts=taken * INTEGER, logic_luts=luts, ffs=ffs, products=products)
         )
-    return (*units, memory("descriptors: segments", max_segments, 3 * INTEGER + 3, 6))
+    return (*units, memory("descriptors: segments", config.max_segments, 3 * INTEGER + 3, 6))
 
 
 def _streams(config: EngineConfig) -> tuple[Unit, ...]:
@@ -165,10 +202,11 @@ def _streams(config: EngineConfig) -> tuple[Unit, ...]:
     acts, word, sums = ACT_BITS * n, 8 * n, config.pixels * n * config.acc_bits
     return (
         fifo("load: streams", 32, 2 * word + acts),
-        fifo("window: streams", 32, acts),
-        fifo("pointwise: streams", 2, sums),
+        fifo("window: streams", 32, config.arrays * acts),
+        fifo("pointwise: streams", 2, config.arrays * sums),
+        *([fifo("middle: streams", 2, 6 * acts)] if config.arrays == 2 else []),
         fifo("store: streams", 32, 2 * acts),
-        fifo("parameters: streams", 2, 3 * word),
+        fifo("parameters: streams", 2, 3 * config.arrays * word),
     )
 
 
@@ -178,35 +216,53 @@ def _ports(lanes: int) -> Unit:
     return Unit("ports", logic_luts=PORTS * luts + S_AXILITE[0], ffs=PORTS * ffs + S_AXILITE[1])
 
 
+def _middle(config: EngineConfig, row: int) -> tuple[Unit, ...]:
+    """`row`: bits of a requantization table."""
+    n = config.lanes
+    return (
+        _middle_taps(n, config.tap_bits),
+        Unit("middle: filter and row that arrive", ffs=config.tap_bits * 9 * n + row),
+        memory("middle weights", 2 * config.middle_groups, config.tap_bits * 9 * n),
+        memory("middle requantization", 2 * config.middle_groups, row),
+        memory("middle rows", config.middle_words, 9 * n, 2),
+        memory("middle columns", config.middle_groups, 9 * n, 6),
+    )
+
+
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
-    n, ultra = config.lanes, bool(config.ultra)
+    n, arrays, ultra = config.lanes, config.arrays, bool(config.ultra)
     row = (32 + 8 + 8) * n  # of a requantization table
     sums = config.pixels * n * config.acc_bits  # of one output word
-    chunk = max(512, config.row_words + config.input_words, config.output_words)
     return Resources((
-        products(n, config.pixels, n // config.turns, config.turns, config.acc_bits),
-        window_taps(n, config.ring_rows),
+        _times(products(n, config.pixels - config.fabric, n // config.turns, config.turns, config.acc_bits), arrays),
+        _times(products_in_luts(n, config.fabric, n // config.turns, config.acc_bits), arrays),
+        window_taps(n, config.ring_rows, config.tap_bits),
         _window_others(n, config.pack_log2),
-        requantizer(2 * n),
-        Unit("pointwise: word of sums", ffs=sums),
-        Unit("finish: pixels of a block", logic_luts=n * choice_luts(config.pixels, config.acc_bits), ffs=sums + 9 * n),
+        _tail_pool(n),
+        requantizer(2 * arrays * n, config),
+        Unit("pointwise: word of sums", ffs=arrays * sums),
+        Unit("finish: pixels of a block", logic_luts=arrays * n * choice_luts(config.pixels, config.acc_bits),
+             ffs=arrays * (sums + 9 * n)),
         Unit("load: bytes to activations", logic_luts=2 * n, ffs=9 * n),
-        Unit("pointwise: tile that arrives", logic_luts=2 * n * n, ffs=5 * n * n),
-        Unit("window: filter and row that arrive", ffs=8 * 9 * n + row),
-        Unit("finish: row that arrives", ffs=row),
+        Unit("pointwise: tile that arrives", logic_luts=arrays * 2 * n * n, ffs=arrays * 5 * n * n),
+        Unit("window: filter and row that arrive", ffs=config.tap_bits * 9 * n + row),
+        Unit("finish: row that arrives", ffs=arrays * row),
         *_streams(config),
-        *_control(config.max_segments),
+        *_control(config),
         _ports(n),
         memory("ring of rows", config.row_words, 9 * n, RING_COPIES * config.ring_rows),
-        memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n, uram=ultra),
-        memory("depthwise weights", 2 * config.window_groups, 8 * 9 * n, uram=ultra),
+        memory("pointwise weights", 2 * config.weight_tiles, 5 * n * n, arrays, uram=ultra),
+        memory("depthwise weights", 2 * config.window_groups, config.tap_bits * 9 * n, uram=ultra),
         memory("window requantization", 2 * config.window_groups, row, uram=ultra),
-        memory("pointwise requantization", 2 * config.output_words, row),
-        memory("kept words", 2 * config.input_words, 9 * n, config.pixels),
-        memory("finish: words of a block", 2 * config.output_words, 9 * n, config.pixels),
-        memory("load: chunks", 2 * chunk, 8 * n),
-        memory("store: chunks", 2 * chunk, 9 * n),
+        memory("pointwise requantization", 2 * config.output_words, row, arrays),
+        *(_middle(config, row) if arrays == 2 else ()),
+        memory("pool rows", config.pool_words, 9 * n, 2),
+        memory("pool columns", config.pool_groups, 9 * n, 6),
+        memory("kept words", 2 * config.input_words, 9 * n, arrays * config.pixels),
+        memory("finish: words of a block", 2 * config.output_words, 9 * n, arrays * config.pixels),
+        memory("load: chunks", 2 * config.chunk_words, 8 * n),
+        memory("store: chunks", 2 * config.chunk_words, 9 * n),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip
 

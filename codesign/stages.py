@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 from codesign.dram import Dram
 from codesign.program import (
@@ -24,11 +24,12 @@ from codesign.program import (
 )
 
 ENTRY = 2  # cycles to enter and leave a pipelined loop
-LEAST_CHUNK = 512  # ChunkSize::kLeast of layout.hpp
+SLOTS = 4  # kSlots of layout.hpp
 PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
 WINDOWED = 32  # depth of the stream behind the window
-DIVISION, PRODUCTS = 40, 6  # cycles between loops
+PRODUCTS = 6  # cycles between loops
 READ, FETCH, STRAIGHT, ARRANGE, WINDOW, ARRAY, FINISH, COLLECT, EMIT = 4, 3, 2, 8, 18, 24, 12, 4, 3  # depths
+POOL = 8
 
 
 def row_words(step: Step, config: EngineConfig) -> int:
@@ -46,7 +47,8 @@ def window_words(step: Step, config: EngineConfig) -> int:
 
 def store_words(step: Step, config: EngineConfig) -> int:
     """Words in which a pixel leaves the step."""
-    return step.pointwise_out if PASSES[step.pointwise] else window_words(step, config)
+    first = step.pointwise_out if PASSES[step.pointwise] else window_words(step, config)
+    return (0 if step.middle_stride else first) + (step.second_out if PASSES[step.second] else 0)
 
 
 def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:
@@ -67,14 +69,44 @@ def window_cycles(step: Step, config: EngineConfig) -> int:
     return sum(max(into, out) for into, out in window_rows(step, config))
 
 
-def block_cycles(step: Step, config: EngineConfig) -> int:
-    """Of pointwise.hpp for a block of pixels: the words that arrive or the products, whichever are more."""
-    products = step.pointwise_in * step.pointwise_out * config.turns * PASSES[step.pointwise]
-    return max(config.pixels * step.pointwise_in, products)
+@dataclass(frozen=True)
+class Matrix:
+    """What one array does in a step."""
+
+    into: int  # words a pixel
+    out: int
+    passes: int
+    height: int
+    width: int
+
+    @property
+    def tiles(self) -> int:
+        return self.passes * self.into * self.out
+
+    def block(self, config: EngineConfig) -> int:
+        """Cycles of pointwise.hpp for a block of pixels: the words that arrive or the products, whichever are more."""
+        return max(config.pixels * self.into, self.tiles * config.turns)
+
+    def blocks(self, config: EngineConfig) -> int:
+        return ceil(self.height * self.width / config.pixels)
 
 
-def blocks(step: Step, config: EngineConfig) -> int:
-    return ceil(step.out_height * step.out_width / config.pixels)
+def matrices(step: Step) -> tuple[Matrix, ...]:
+    """Of the first array, and of the second: none if the step multiplies nothing."""
+    first, second = PASSES[step.pointwise], PASSES[step.second]
+    found = (
+        [Matrix(step.pointwise_in, step.pointwise_out, first, step.out_height, step.out_width)]
+        if first
+        else []
+    )
+    if second:
+        found.append(Matrix(step.second_in, step.second_out, second, *step.middle_shape))
+    return tuple(found)
+
+
+def line_cycles(height: int, width: int, words: int) -> int:
+    """Turns of lines.hpp for a map."""
+    return (height + 1) * (width + 1) * max(words, SLOTS)
 
 
 @dataclass(frozen=True)
@@ -110,18 +142,13 @@ class Transfer:
         )
 
 
-def chunk_words(config: EngineConfig) -> int:
-    """ChunkSize::kWords of layout.hpp."""
-    return max(LEAST_CHUNK, config.row_words + config.input_words, config.output_words)
-
-
 def loaded(step: Step, config: EngineConfig) -> Transfer:
     """What load.hpp does for a step."""
     plain = all(s.up == 0 for s in step.load)
     columns = row_words(step, config) if step.packed else step.width
     rows, columns = (1, step.height * columns) if plain else (step.height, columns)
     straight = plain and len(step.load) == 1
-    pixels = columns if straight else min(chunk_words(config) // step.groups, columns)
+    pixels = columns if straight else min(step.load_pixels, columns)
     repeats = 1 << (min(s.up for s in step.load) if pixels == columns else 0)
     chunks, uses = [], []
     for first in range(0, columns, pixels):
@@ -137,9 +164,9 @@ def loaded(step: Step, config: EngineConfig) -> Transfer:
 
 def stored(step: Step, config: EngineConfig) -> Transfer:
     """What store.hpp does for a step."""
-    all_pixels, words = step.out_height * step.out_width, store_words(step, config)
+    all_pixels, words = prod(step.stored_shape), store_words(step, config)
     straight = len(step.store) == 1
-    pixels = all_pixels if straight else min(chunk_words(config) // words, all_pixels)
+    pixels = all_pixels if straight else min(step.store_pixels, all_pixels)
     chunks, uses = [], []
     for first in range(0, all_pixels, pixels):
         here = min(pixels, all_pixels - first)
@@ -176,11 +203,12 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
-    """Of weights and tables: a run for the array's table, one for its weights, and one for the window's of both."""
+    """Of weights and tables: for each array a run for its table and one for its weights, and one for each depthwise."""
     window = TAP_WORDS + REQUANT_WORDS if step.window in ("depthwise", "deformable") else 0
-    tiles = PASSES[step.pointwise] * step.pointwise_in * step.pointwise_out
-    rows = REQUANT_WORDS * step.pointwise_out if tiles else 0
-    runs = (rows, tiles * tile_words(config.lanes), window * step.groups)
+    middle = TAP_WORDS + REQUANT_WORDS if step.middle_stride else 0
+    runs = [window * step.groups, middle * step.pointwise_out]
+    for matrix in matrices(step):
+        runs += [REQUANT_WORDS * matrix.out, matrix.tiles * tile_words(config.lanes)]
     return sum(read_cycles(words, memory) for words in runs)
 
 
@@ -197,7 +225,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     load, store = loaded(step, config), stored(step, config)
     pixels = step.out_height * step.out_width
     offsets = offset_words(step)
-    into, passes = window_words(step, config), PASSES[step.pointwise]
+    into, arrays, chained = window_words(step, config), matrices(step), bool(step.middle_stride)
     shared = memory.cycles(load.moved, offsets, store.moved, beside)
 
     # What comes before the window: words at a pace, and the first of them after a while.
@@ -206,7 +234,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     start = float(ENTRY + FETCH + PRODUCTS + memory.latency + STRAIGHT)
     between = fetch - memory.latency  # from the first word to the last
     if not load.straight:
-        start = DIVISION + load.port_cycles(memory, 0) + PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
+        start = PRODUCTS + load.port_cycles(memory, 0) + PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
         arrive = [load.port_cycles(memory, i) for i in range(1, len(load.chunks))] + [0.0]
         turn = PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
         arrange = between = sum(max(a, u) + turn for a, u in zip(arrive, load.uses, strict=True))
@@ -220,16 +248,38 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     overlapped = emit - (
         memory.latency if store.straight else store.port_cycles(memory, len(store.chunks) - 1)
     )
-    behind = max(overlapped, float(store.words)) / pixels
+    left = store.words
     end = float(memory.latency + ENTRY + EMIT + FETCH)
     if not store.straight:
         end += store.uses[-1] + store.port_cycles(memory, len(store.chunks) - 1) + COLLECT
-    if passes:
-        block = max(block_cycles(step, config), config.pixels * max(behind, step.pointwise_out))
-        array = float(blocks(step, config) + 1) * block_cycles(step, config) + ARRAY
-        end += block + config.pixels * step.pointwise_out + ARRAY + FINISH
-        pace_out = block / (config.pixels * into)
-        slack = block + WINDOWED * pace_out
+    if step.pool_stride:
+        left = line_cycles(*step.middle_shape, store_words(step, config))
+        end += (step.middle_shape[1] + 1) * max(store_words(step, config), SLOTS) + POOL
+    behind = max(overlapped, float(left)) / pixels
+    lag = 0.0
+    if arrays:
+        last = arrays[-1]
+        share = last.height * last.width / pixels  # pixels of the last array for each of the window
+        block = max(last.block(config), config.pixels * max(behind / share, last.out))
+        array = max(float(m.blocks(config) + 1) * m.block(config) for m in arrays) + ARRAY
+        emptied = block + config.pixels * last.out + ARRAY + FINISH
+        if chained:
+            first = arrays[0]
+            mine = max(first.block(config), config.pixels * max(first.out, SLOTS))
+            row = max((first.width + 1) * max(first.out, SLOTS), last.width * block / config.pixels)
+            lag = (
+                _until(first, last, step.middle_stride, config) * mine
+                + last.blocks(config) * block
+                + emptied
+                + end
+            )
+            end += mine + config.pixels * first.out + ARRAY + FINISH + row + emptied
+            pace = max(mine, block * share)
+        else:
+            end += emptied
+            pace = max(block, *(float(m.block(config)) for m in arrays))
+        pace_out = pace / (config.pixels * into)
+        slack = pace + WINDOWED * pace_out
     else:
         array = float(pixels * into)
         pace_out = max(1.0, behind / into)
@@ -256,4 +306,11 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
         "store": ceil(max(emit, collect)),
         "DRAM": shared,
     }
-    return Chain(stages, ceil(start + max(middle, float(shared)) + end))
+    return Chain(stages, ceil(start + max(middle + end, float(shared) + end, lag)))
+
+
+def _until(first: Matrix, last: Matrix, stride: int, config: EngineConfig) -> int:
+    """Blocks of the first array until the second, behind a depthwise, has its first block; two of them to fill."""
+    row, column = divmod(min(config.pixels, last.height * last.width) - 1, last.width)
+    pixels = min((row * stride + 1) * first.width + column * stride + 2, first.height * first.width)
+    return 2 + ceil(pixels / config.pixels)

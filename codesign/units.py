@@ -26,8 +26,10 @@ FUNCTIONS = {
     "window": ("window",),
     "pointwise": ("pointwise",),
     "finish": ("finish",),
+    "middle": ("middle", "feed"),
+    "tail": ("tail",),
     "store": ("store",),
-    "parameters": ("prefetch",),
+    "parameters": ("prefetch", "prefetch_both"),
     "descriptors": ("read_header", "read_step"),
 }
 # Which unit an estimate's part is compared with, by words in its name; the first that fits decides. Weights and
@@ -36,6 +38,9 @@ PARTS = (
     ("weights", ENGINE),
     ("window requantization", ENGINE),
     ("pointwise requantization", ENGINE),
+    ("middle requantization", ENGINE),
+    ("middle", "middle"),
+    ("pool", "tail"),
     ("table", ENGINE),
     ("port", ENGINE),
     ("window", "window"),
@@ -44,7 +49,7 @@ PARTS = (
     ("pointwise", "pointwise"),
     ("kept", "pointwise"),
 )
-SHARED = "requantizers"  # half of them at the window's end, half behind the array
+SHARED = "requantizers"  # one behind each depthwise, one behind each array
 
 
 def units_of(design: Contract) -> tuple[str, ...]:
@@ -64,9 +69,10 @@ def estimated(found: Resources, design: Contract) -> dict[str, Cells]:
     for part in found.units:
         counted = Cells(part.luts, part.ffs, part.dsps, part.bram18, part.uram)
         if part.name == SHARED:
-            half = Cells(*(value // 2 for value in counted.values()))
-            add("window", half)
-            add("finish" if "finish" in units else "pointwise", counted - half)
+            fourth = Cells(*(value // 4 for value in counted.values()))
+            add("window", fourth)
+            add("middle", fourth)
+            add("finish", counted - fourth - fourth)
         else:
             named = part.name.partition(":")[0]  # "load: chunks" says whose it is
             add(named if named in FUNCTIONS else _unit_by_words(part.name), counted)
@@ -164,7 +170,7 @@ def cycles_simulated(found: Simulation, design: Contract) -> dict[str, int]:
             continue
         busy: dict[str, int] = {}
         for process in region.processes:
-            unit = unit_of(process.name, design)
+            unit = unit_of(process.name.removeprefix("second_"), design)
             if unit is not None:
                 busy[unit] = max(busy.get(unit, 0), process.busy + process.fill + process.control)
         for unit, count in busy.items():

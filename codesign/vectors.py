@@ -157,8 +157,9 @@ def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]
 def _work(step: Step) -> int:
     """About the cycles of a step: words of parameters, then what its busiest stage takes, one word a cycle."""
     tiles = POINTWISE.index(step.pointwise) * step.pointwise_in * step.pointwise_out
+    more = POINTWISE.index(step.second) * step.second_in * step.second_out
     return step.parameter_words + max(
-        step.height * step.width * step.groups, step.out_height * step.out_width * tiles
+        step.height * step.width * step.groups, step.out_height * step.out_width * max(tiles, more)
     )
 
 
@@ -167,7 +168,8 @@ def _kind(step: Step) -> tuple[object, ...]:
     upsampled = any(s.up for s in step.load)
     strided = any(s.stride > s.count for s in (*step.load, *step.store))
     several = len(step.load) > 1, len(step.store) > 1
-    return step.window, step.kernel, step.packed, step.stride, step.pointwise, upsampled, strided, several
+    arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
+    return step.window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several
 
 
 def _cropped(step: Step, config: EngineConfig) -> Step:
@@ -188,10 +190,14 @@ def _cropped(step: Step, config: EngineConfig) -> Step:
 
 def _unchanged(step: Step) -> int:
     """Rows of a cropped step's result that are those of the whole step: they reach no row that was cut off."""
-    if step.window == "pass":
-        return step.out_height
-    below = 1 + max(step.reach, step.kernel)
-    return max(0, min(step.out_height, -(-(step.height - below) // step.stride[0])))
+    rows = step.out_height
+    if step.window != "pass":
+        below = 1 + max(step.reach, step.kernel)
+        rows = max(0, min(rows, -(-(step.height - below) // step.stride[0])))
+    for stride in (step.middle_stride, step.pool_stride):
+        if stride:
+            rows = max(0, (rows - 2) // stride + 1)
+    return rows
 
 
 def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
@@ -203,7 +209,8 @@ def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
             step.height * row if step.packed else (step.height >> segment.up) * (step.width >> segment.up)
         )
         found.append((segment, pixels))
-    found += [(segment, step.out_height * step.out_width) for segment in step.store]
+    height, width = step.stored_shape
+    found += [(segment, height * width) for segment in step.store]
     if step.offset is not None:
         up = step.offset.up
         found.append((step.offset, (step.out_height >> up) * (step.out_width >> up)))
@@ -286,8 +293,9 @@ def _step_frame(
         patches.append((here, before[there : there + words * lanes].copy()))
         whole[here : here + words * lanes] = after[there : there + words * lanes]
     for segment in moved.steps[0].store:
-        for marks, rows in ((mask, step.out_height), (same, _unchanged(step))):
-            pixels = segment.address + np.arange(rows * step.out_width) * segment.stride
+        height, width = step.stored_shape
+        for marks, rows in ((mask, height), (same, _unchanged(step))):
+            pixels = segment.address + np.arange(rows * width) * segment.stride
             marks.reshape(-1, lanes)[(pixels[:, None] + np.arange(segment.count)).reshape(-1)] = 1
     for at, data in patches:
         small[at : at + data.size] = data

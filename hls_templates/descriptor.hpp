@@ -115,15 +115,50 @@ Status check_window(const Step &step) {
   return kDone;
 }
 
+inline bool is_clamp(int low, int high) { return in_range(low, -128, 255) && in_range(high, -128, 255); }
+
 template <class C>
-Status check_pointwise(const Step &step) {
-  if (!in_range(step.pointwise, kNoPointwise, kInt8)) return kBadPointwise;
-  if (step.pointwise == kNoPointwise) return kDone;
-  if (step.pointwise_in != step.window_words) return kBadPointwise;
-  if (!in_range(step.pointwise_in, 1, C::kInputWords)) return kBadPointwise;
-  if (!in_range(step.pointwise_out, 1, C::kOutputWords)) return kBadPointwise;
-  if (step.pointwise * step.pointwise_in * step.pointwise_out > C::kWeightTiles) return kBadPointwise;
-  if (!in_range(step.pointwise_low, -128, 255) || !in_range(step.pointwise_high, -128, 255)) return kBadClamp;
+Status check_matrix(const Matrix &matrix) {
+  if (!in_range(matrix.mode, kNoPointwise, kInt8)) return kBadPointwise;
+  if (matrix.mode == kNoPointwise) return kDone;
+  if (!in_range(matrix.in, 1, C::kInputWords)) return kBadPointwise;
+  if (!in_range(matrix.out, 1, C::kOutputWords)) return kBadPointwise;
+  if (matrix.mode * matrix.in * matrix.out > C::kWeightTiles) return kBadPointwise;
+  return is_clamp(matrix.low, matrix.high) ? kDone : kBadClamp;
+}
+
+// Both arrays, what lies between them, and the max-pool behind them.
+template <class C>
+Status check_arrays(const Step &step) {
+  Status status = check_matrix<C>(step.first);
+  if (status == kDone) status = check_matrix<C>(step.second);
+  if (status != kDone) return status;
+  if (step.first.mode != kNoPointwise && step.first.in != step.window_words) return kBadPointwise;
+  if (step.second.mode != kNoPointwise && (C::kArrays < 2 || step.first.mode == kNoPointwise)) {
+    return kBadPointwise;
+  }
+  if (!in_range(step.middle_stride, 0, 2)) return kBadMiddle;
+  if (step.middle_stride != 0) {
+    if (step.second.mode == kNoPointwise) return kBadMiddle;
+    if (step.first.out > C::kMiddleGroups || step.out_width * step.first.out > C::kMiddleWords)
+      return kBadMiddle;
+    if (!is_clamp(step.middle_low, step.middle_high)) return kBadClamp;
+  }
+  if (!in_range(step.pool_stride, 0, 2)) return kBadPool;
+  if (step.pool_stride != 0) {
+    if (step.store_words > C::kPoolGroups || step.middle_width * step.store_words > C::kPoolWords)
+      return kBadPool;
+  }
+  return kDone;
+}
+
+// Chunks of what changes its order on the way.
+template <class C>
+Status check_chunks(const Step &step) {
+  const int most = ChunkSize<C>::kWords;
+  if (!in_range(step.load_pixels, 1, most) || !in_range(step.store_pixels, 1, most)) return kBadChunk;
+  if (step.load_pixels * step.groups > most) return kBadChunk;
+  if (step.store_count > 1 && step.store_pixels * step.store_words > most) return kBadChunk;
   return kDone;
 }
 
@@ -133,7 +168,7 @@ Status check_segments(const Step &step, const Segment (&load)[C::kMaxSegments],
                       const Segment (&store)[C::kMaxSegments], const Header &header) {
   const int begin = header.arena_begin, end = header.arena_end;
   const long long loaded = static_cast<long long>(step.height) * step.width;
-  const long long stored = static_cast<long long>(step.out_height) * step.out_width;
+  const long long stored = static_cast<long long>(step.stored_height) * step.stored_width;
   long long words = 0;
 Load:
   for (int i = 0; i < step.load_count; ++i) {
@@ -160,7 +195,6 @@ Store:
     }
   }
   if (words != step.store_words) return kBadSegments;
-  if (step.store_count > 1 && words > ChunkSize<C>::kWords) return kBadSegments;
   if (step.window == kDeformable) {
     if (!is_segment(step.offset) || step.offset.count != 1) return kBadOffsets;
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
@@ -177,18 +211,32 @@ Store:
 }
 
 template <class C>
+bool matrix_lies_in(const Matrix &matrix, int begin, int end) {
+  if (matrix.mode == kNoPointwise) return true;
+  const long long tiles = static_cast<long long>(matrix.mode) * matrix.in * matrix.out;
+  return lies_in(matrix.parameters, tiles * ((C::kLanes + 1) / 2) + matrix.out * kRequantWords, begin, end);
+}
+
+template <class C>
 Status check_parameters(const Step &step, int begin, int end) {
   if (step.window == kDepthwise || step.window == kDeformable) {
     const int words = step.groups * (9 + kRequantWords);
     if (!lies_in(step.window_parameters, words, begin, end)) return kBadParameters;
   }
-  if (step.pointwise != kNoPointwise) {
-    const int tiles = step.pointwise * step.pointwise_in * step.pointwise_out;
-    const long long words =
-        static_cast<long long>(tiles) * ((C::kLanes + 1) / 2) + step.pointwise_out * kRequantWords;
-    if (!lies_in(step.pointwise_parameters, words, begin, end)) return kBadParameters;
+  if (step.middle_stride != 0) {
+    const int words = step.first.out * (9 + kRequantWords);
+    if (!lies_in(step.middle_parameters, words, begin, end)) return kBadParameters;
+  }
+  if (!matrix_lies_in<C>(step.first, begin, end) || !matrix_lies_in<C>(step.second, begin, end)) {
+    return kBadParameters;
   }
   return kDone;
+}
+
+// A side behind a 3x3 window of that stride, one zero around the map; 0: behind none.
+inline int shrunk(int side, int stride) {
+  #pragma HLS INLINE
+  return stride == 2 ? (side + 1) / 2 : side;
 }
 
 inline Segment segment_of(const int *field) {
@@ -238,13 +286,28 @@ Reserved:
   step.offset.up = field[kOffsetUp] & kSegmentUpMask;
   step.offset.is_signed = false;
   step.offset_lane = field[kOffsetLane];
-  step.pointwise = field[kPointwise];
-  const bool has_pointwise = step.pointwise != kNoPointwise;  // without it, its sizes are not looked at
-  step.pointwise_in = has_pointwise ? field[kPointwiseIn] : 0;
-  step.pointwise_out = has_pointwise ? field[kPointwiseOut] : 0;
-  step.pointwise_low = field[kPointwiseLow];
-  step.pointwise_high = field[kPointwiseHigh];
-  step.pointwise_parameters = field[kPointwiseParameters];
+  step.middle_stride = field[kMiddleStride];
+  step.middle_low = field[kMiddleLow];
+  step.middle_high = field[kMiddleHigh];
+  step.middle_parameters = field[kMiddleParameters];
+  step.pool_stride = field[kPoolStride];
+  step.load_pixels = field[kLoadPixels];
+  step.store_pixels = field[kStorePixels];
+  // Without an array, its sizes are not looked at.
+  step.first.mode = field[kPointwise];
+  const bool multiplies = step.first.mode != kNoPointwise;
+  step.first.in = multiplies ? field[kPointwiseIn] : 0;
+  step.first.out = multiplies ? field[kPointwiseOut] : 0;
+  step.first.low = field[kPointwiseLow];
+  step.first.high = field[kPointwiseHigh];
+  step.first.parameters = field[kPointwiseParameters];
+  step.second.mode = field[kSecond];
+  const bool again = step.second.mode != kNoPointwise;
+  step.second.in = !again ? 0 : step.middle_stride != 0 ? step.first.out : step.first.in;
+  step.second.out = again ? field[kSecondOut] : 0;
+  step.second.low = field[kSecondLow];
+  step.second.high = field[kSecondHigh];
+  step.second.parameters = field[kSecondParameters];
 
   // Ranges first: what follows multiplies these.
   if (!in_range(step.height, 1, kMaxSide) || !in_range(step.width, 1, kMaxSide)) return kBadShape;
@@ -265,16 +328,26 @@ Reserved:
   step.window_words = step.window != kGather ? step.groups
                       : step.packed != 0     ? (taps + pack - 1) / pack
                                              : taps * step.groups;
-  step.store_words = step.pointwise != kNoPointwise ? step.pointwise_out : step.window_words;
+  step.first_words = multiplies ? step.first.out : step.window_words;
 
-  // Loops count in 32 bits.
+  step.middle_height = shrunk(step.out_height, step.middle_stride);
+  step.middle_width = shrunk(step.out_width, step.middle_stride);
+  step.stored_height = shrunk(step.middle_height, step.pool_stride);
+  step.stored_width = shrunk(step.middle_width, step.pool_stride);
+  if (!in_range(step.first.out, 0, C::kOutputWords) || !in_range(step.second.out, 0, C::kOutputWords)) {
+    return kBadPointwise;
+  }
+  step.store_words = (step.middle_stride != 0 ? 0 : step.first_words) + step.second.out;
+
+  // Loops count in 32 bits; rows and columns that follow a map count as well, and slots that stay empty.
   const long long in_pixels = static_cast<long long>(step.height) * step.width;
-  const long long out_pixels = static_cast<long long>(step.out_height) * step.out_width;
-  if (in_pixels * step.groups > kMaxTrips || out_pixels * step.window_words > kMaxTrips) return kBadShape;
-  if (out_pixels * step.store_words > kMaxTrips) return kBadShape;
+  const long long out_pixels = (static_cast<long long>(step.out_height) + 1) * (step.out_width + 1);
+  const int words = larger(larger(step.window_words, step.first_words), step.store_words);
+  if (in_pixels * step.groups > kMaxTrips || out_pixels * (words + kSlots) > kMaxTrips) return kBadShape;
 
   Status status = check_window<C>(step);
-  if (status == kDone) status = check_pointwise<C>(step);
+  if (status == kDone) status = check_arrays<C>(step);
+  if (status == kDone) status = check_chunks<C>(step);
   if (status == kDone) status = check_parameters<C>(step, program, program + header.program_words);
   if (status != kDone) return status;
 

@@ -1,4 +1,4 @@
-// finish.hpp -- behind the array: requantization, and pixels in order again.
+// finish.hpp -- behind an array: requantization, and pixels in order again.
 //
 //   out[p][o] = requant(sum[p][o])
 //
@@ -17,22 +17,24 @@
 
 namespace codesign {
 
-template <class C>
+template <class C, int kArray>
 void finish(const Step &step, const Step &next, int half, typename Types<C>::SumStream &in,
             hls::stream<typename Types<C>::Word> &next_rows,
             typename Types<C>::RequantRow (&table)[2 * C::kOutputWords], typename Types<C>::Stream &out) {
-  Trace::process("finish");
-  const int arriving = ParameterWords<C>::rows(next), first_row = half * C::kOutputWords;
+  Trace::process(kArray == 0 ? "finish" : "second_finish");
+  const char *const rows_name = kArray == 0 ? "parameters.pointwise_requant" : "parameters.second_requant";
+  const Matrix &matrix = matrix_of<kArray>(step);
+  const int arriving = ParameterWords<C>::rows(matrix_of<kArray>(next)), first_row = half * C::kOutputWords;
   RowTaker<C> taker((1 - half) * C::kOutputWords);
 Next:
   for (int i = 0; i < arriving; ++i) {
     #pragma HLS PIPELINE II=1
     Trace::iteration("Next", 1, 3, i == 0);
-    taker.take(next_rows.read(), "parameters.pointwise_requant", table);
+    taker.take(next_rows.read(), rows_name, table);
   }
-  const int pixels = step.out_height * step.out_width;
-  if (step.pointwise == kNoPointwise) {
-    const int total = pixels * step.window_words;
+  const int pixels = pixels_of<kArray>(step);
+  if (matrix.mode == kNoPointwise) {
+    const int total = kArray == 0 ? pixels * step.window_words : 0;
   Pass:
     for (int i = 0; i < total; ++i) {
       #pragma HLS PIPELINE II=1
@@ -54,7 +56,7 @@ Next:
   CODESIGN_ONE_WORD(block)
   typename Types<C>::Sums sums = Types<C>::no_sums();
   const int blocks = (pixels + C::kPixels - 1) / C::kPixels;
-  const int trips = C::kPixels * step.pointwise_out;
+  const int trips = C::kPixels * matrix.out;
   const long long total = static_cast<long long>(blocks + 1) * trips;
   int trip = 0, from = C::kOutputWords, to = 0;
   int taken_pixel = 0, taken_word = 0, given_pixel = 0, given_word = 0;
@@ -65,9 +67,9 @@ Word:
     #pragma HLS DEPENDENCE variable=block inter false
     Trace::iteration("Word", 1, 12, i == 0);
     if (given_pixel < present) {
-      Trace::read("block", given_pixel, from + given_word);
+      Trace::read("block", kArray * C::kPixels + given_pixel, from + given_word);
       out.write(block[from + given_word][given_pixel]);
-      if (++given_word == step.pointwise_out) {
+      if (++given_word == matrix.out) {
         given_word = 0;
         ++given_pixel;
       }
@@ -80,10 +82,10 @@ Word:
         #pragma HLS UNROLL
         acc[lane] = sums.data[taken_pixel][lane];
       }
-      Trace::read("parameters.pointwise_requant", 0, first_row + taken_word);
-      Trace::write("block", taken_pixel, to + taken_word);
+      Trace::read(rows_name, 0, first_row + taken_word);
+      Trace::write("block", kArray * C::kPixels + taken_pixel, to + taken_word);
       block[to + taken_word][taken_pixel] =
-          requant<C>(acc, table[first_row + taken_word], step.pointwise_low, step.pointwise_high);
+          requant<C>(acc, table[first_row + taken_word], matrix.low, matrix.high);
       if (++taken_pixel == C::kPixels) {
         taken_pixel = 0;
         ++taken_word;

@@ -24,7 +24,10 @@ enum Status {
   kBadOffsets = 12,     // the offsets leave the arena, or overlap what is written
   kBadPointwise = 13,   // mode or size of the pointwise array
   kBadParameters = 14,  // weights or requantization rows outside the program
-  kBadClamp = 15        // low and high are not an 8-bit range
+  kBadClamp = 15,       // low and high are not an 8-bit range
+  kBadMiddle = 16,      // stride or size of what lies between the arrays
+  kBadPool = 17,        // stride or size of the max-pool behind them
+  kBadChunk = 18        // more pixels at once than the buffers of load or store hold
 };
 
 enum HeaderField {
@@ -54,8 +57,8 @@ enum StepField {
   kStrideX,
   kOriginY,  // input row of the centre tap of output row 0
   kOriginX,
-  kReach,  // rows above and below the centre that may be read: 1, or the bound on offsets
-  kOutHeight,
+  kReach,      // rows above and below the centre that may be read: 1, or the bound on offsets
+  kOutHeight,  // of what leaves the window and the first array
   kOutWidth,
   kWindowLow,
   kWindowHigh,
@@ -70,8 +73,20 @@ enum StepField {
   kPointwiseLow,
   kPointwiseHigh,
   kPointwiseParameters,  // tiles of (kLanes + 1) / 2 words, then 6 words of requantization a group
+  kSecond,  // as kPointwise, of the second array: more words of the same result, or what follows the middle
+  kSecondOut,
+  kSecondLow,
+  kSecondHigh,
+  kSecondParameters,
+  kMiddleStride,  // 0: both arrays get what leaves the window; else the second gets a 3x3 depthwise of the first's
+  kMiddleLow,
+  kMiddleHigh,
+  kMiddleParameters,  // as kWindowParameters
+  kPoolStride,        // 0: what leaves is stored; else its 3x3 max-pool
+  kLoadPixels,        // of a chunk of what is loaded in another order than it is stored
+  kStorePixels,
   kStepReserved,
-  kStepFields = 32
+  kStepFields = 44
 };
 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
@@ -81,12 +96,13 @@ enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGat
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
-static const int kProgramVersion = 1;
+static const int kProgramVersion = 2;
 static const int kStepMark = 0x53544550;
 static const int kMaxSteps = 4096;
 static const int kMaxSide = 8192;
 static const int kMaxKernel = 5;                // side of a gathered window
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
+static const int kSlots = 4;                    // of a pixel in lines.hpp, at least
 static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
 
 // Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
@@ -94,8 +110,8 @@ static const int kRequantWords = 6;  // a group: four of bias, lowest byte first
 template <class C>
 struct ChunkSize {
   static const int kLeast = 512;
-  static const int kLoaded = C::kRowWords + C::kInputWords;
-  static const int kLarger = kLoaded > C::kOutputWords ? kLoaded : C::kOutputWords;
+  static const int kLoaded = C::kRowWords + C::kInputWords, kStored = C::kArrays * C::kOutputWords;
+  static const int kLarger = kLoaded > kStored ? kLoaded : kStored;
   static const int kWords = kLarger > kLeast ? kLarger : kLeast;
 };
 
@@ -105,6 +121,11 @@ struct Segment {
   bool is_signed;
 };
 
+// What one array multiplies with: `in` words a pixel with `out` words of weights.
+struct Matrix {
+  int mode, in, out, low, high, parameters;
+};
+
 // One step, as its fields say.
 struct Step {
   int load_count, store_count, height, width, groups, packed;
@@ -112,12 +133,29 @@ struct Step {
   int window_low, window_high, window_parameters;
   Segment offset;
   int offset_lane;
-  int pointwise, pointwise_in, pointwise_out, pointwise_low, pointwise_high, pointwise_parameters;
-  int row_words;     // of the ring: one input row
-  int spread;        // log2 of the slots of the ring that a row takes: see window.hpp
-  int window_words;  // a pixel leaves the window in so many words
-  int store_words;   // and the step in so many
+  Matrix first, second;
+  int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels;
+  int row_words;                    // of the ring: one input row
+  int spread;                       // log2 of the slots of the ring that a row takes: see window.hpp
+  int window_words;                 // a pixel leaves the window in so many words
+  int first_words;                  // the first array or, without it, the window
+  int store_words;                  // and the step in so many
+  int middle_height, middle_width;  // of what the second array gets
+  int stored_height, stored_width;
 };
+
+// What array `kArray` multiplies with, and on how many pixels.
+template <int kArray>
+const Matrix &matrix_of(const Step &step) {
+  #pragma HLS INLINE
+  return kArray == 0 ? step.first : step.second;
+}
+
+template <int kArray>
+int pixels_of(const Step &step) {
+  #pragma HLS INLINE
+  return kArray == 0 ? step.out_height * step.out_width : step.middle_height * step.middle_width;
+}
 
 struct Header {
   int steps, program_words, arena_begin, arena_end;

@@ -13,7 +13,8 @@
 // Bursts: an inner loop reads memory[address + i] and nothing else, so that a tool makes one request of the whole
 // run. A run is what a chunk holds of one segment; if the segment's pixels are not adjacent, it is one pixel. One
 // segment that is not upsampled is in order already: the whole map is one chunk, and `arrange` passes its words on.
-// Otherwise a chunk is as many pixels as its buffer holds, of the whole map if nothing is upsampled, else of a row.
+// Otherwise a chunk is load_pixels, of the whole map if nothing is upsampled, else of a row: many, and runs are long
+// beside the memory's latency; few, and the first is soon there.
 // Each is kept in its half of `held` while the next one arrives. Rows that upsampling repeats are fetched once if
 // a chunk holds them.
 //
@@ -51,9 +52,9 @@ Segment:
   chunks.columns = plain ? step.height * columns : columns;
   chunks.straight = plain && step.load_count == 1;
   chunks.pixels = chunks.columns;
-  if (!chunks.straight) chunks.pixels = smaller(ChunkSize<C>::kWords / step.groups, chunks.columns);
+  if (!chunks.straight) chunks.pixels = smaller(step.load_pixels, chunks.columns);
   chunks.repeats = chunks.pixels == chunks.columns ? repeats : 0;
-  Trace::control(chunks.straight ? 4 : 40);  // a division
+  Trace::control(6);  // products
   return chunks;
 }
 
@@ -137,14 +138,15 @@ Base:
     base[i] = words;
     if (i < step.load_count) words += chunks.pixels * segments[i].count;
   }
-  const int across = (chunks.columns + chunks.pixels - 1) / chunks.pixels;
-  const int total = across * (chunks.rows >> chunks.repeats);
-  Trace::control(40 + 2 * step.load_count);  // a division
+  Trace::control(6 + 2 * step.load_count);  // products
   int to = 0, from = ChunkSize<C>::kWords;
-  int x = 0, first = 0, pixels = 0;  // where the next chunk begins; that which is kept, and its size
+  int x = 0, y = 0, first = 0, pixels = 0;  // where the next chunk begins; that which is kept, and its size
+  const int most = chunks.columns * chunks.rows;  // chunks of a pixel each
+  bool ends = false;
 Chunk:
-  for (int chunk = 0; chunk <= total; ++chunk) {
-    const int next = chunk < total ? smaller(chunks.pixels, chunks.columns - x) : 0;
+  for (int chunk = 0; chunk <= most && !ends; ++chunk) {
+    const int next = y < chunks.rows ? smaller(chunks.pixels, chunks.columns - x) : 0;
+    ends = next == 0;
     int fetch_words = 0;
   Arriving:
     for (int i = 0; i < step.load_count; ++i) {
@@ -187,7 +189,10 @@ Chunk:
     first = x;
     pixels = next;
     x += next;
-    if (x == chunks.columns) x = 0;
+    if (x == chunks.columns) {
+      x = 0;
+      y += 1 << chunks.repeats;
+    }
     const int half = from;
     from = to;
     to = half;

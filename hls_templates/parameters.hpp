@@ -10,11 +10,14 @@
 // Every unit has room for two steps: it works with one half and fills the other. `prefetch` sends what the next step
 // needs in this order, each part as one burst:
 //
-//   rows of finish.hpp     taken before it begins: it begins later than all others
-//   tiles of pointwise.hpp evenly beside the products, so that these need not wait; what is left, after them
-//   taps and rows of window.hpp  taken when its map is done: it ends earlier than all others
+//   rows of finish.hpp, first array, then second   taken before it begins: it begins later than all others
+//   tiles of pointwise.hpp, first array            evenly beside its first products, so that these need not wait
+//   tiles of the second array                      evenly beside the second half of its products; what is left of
+//                                                  both, after them
+//   taps and rows of window.hpp, then middle.hpp   taken when its map is done
 //
-// Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop.
+// Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop: the
+// second array is never half through while the first is not nearly so.
 // Cycles: words, at one a cycle; beside a step they cost nothing as long as they are fewer than its products.
 #pragma once
 #include "descriptor.hpp"
@@ -27,13 +30,13 @@ template <class C>
 struct ParameterWords {
   static const int kTileWords = (C::kLanes + 1) / 2;
 
-  static int tiles(const Step &step) {
+  static int tiles(const Matrix &matrix) {
     #pragma HLS INLINE
-    return step.pointwise * step.pointwise_in * step.pointwise_out * kTileWords;
+    return matrix.mode * matrix.in * matrix.out * kTileWords;
   }
-  static int rows(const Step &step) {
+  static int rows(const Matrix &matrix) {
     #pragma HLS INLINE
-    return step.pointwise == kNoPointwise ? 0 : step.pointwise_out * kRequantWords;
+    return matrix.mode == kNoPointwise ? 0 : matrix.out * kRequantWords;
   }
   static int taps(const Step &step) {
     #pragma HLS INLINE
@@ -42,6 +45,14 @@ struct ParameterWords {
   static int window_rows(const Step &step) {
     #pragma HLS INLINE
     return step.window == kDepthwise || step.window == kDeformable ? step.groups * kRequantWords : 0;
+  }
+  static int middle_taps(const Step &step) {
+    #pragma HLS INLINE
+    return step.middle_stride != 0 ? step.first.out * 9 : 0;
+  }
+  static int middle_rows(const Step &step) {
+    #pragma HLS INLINE
+    return step.middle_stride != 0 ? step.first.out * kRequantWords : 0;
   }
 };
 
@@ -67,8 +78,8 @@ struct RowTaker {
           Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
           Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
       taken.bias[lane] = int(bias);
-      taken.scale[lane] = Scale::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
-                                    static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
+      taken.scale[lane] = Scale<C>::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
+                                       static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
     }
     Trace::write(name, 0, row);
     table[row] = taken;
@@ -85,8 +96,9 @@ struct TapTaker {
 
   explicit TapTaker(int first) : tap(0), index(first) {}
 
-  void take(const typename Types<C>::Word &next,
-            typename Types<C>::DepthwiseWeights (&weights)[2 * C::kWindowGroups]) {
+  template <int kGroups>
+  void take(const typename Types<C>::Word &next, const char *name,
+            typename Types<C>::DepthwiseWeights (&weights)[kGroups]) {
     #pragma HLS INLINE
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
@@ -94,7 +106,7 @@ struct TapTaker {
       group.tap[tap][lane] = static_cast<signed char>(Types<C>::Memory::byte(next, lane));
     }
     if (++tap < 9) return;
-    Trace::write("parameters.depthwise", 0, index);
+    Trace::write(name, 0, index);
     weights[index] = group;
     ++index;
     tap = 0;
@@ -110,7 +122,8 @@ struct TileTaker {
 
   TileTaker(int first, bool in_halves) : word(0), index(first), halves(in_halves), low(false) {}
 
-  void take(const typename Types<C>::Word &next, typename Types<C>::Tile (&weights)[2 * C::kWeightTiles]) {
+  void take(const typename Types<C>::Word &next, const char *name,
+            typename Types<C>::Tile (&weights)[2 * C::kWeightTiles]) {
     #pragma HLS INLINE
     // A low half is 0..15; every other nibble is -8..7: the bit of weight 8 counts -8.
     const int flip = low ? 0 : 8;
@@ -124,7 +137,7 @@ struct TileTaker {
       }
     }
     if (++word < ParameterWords<C>::kTileWords) return;
-    Trace::write("parameters.tiles", 0, index);
+    Trace::write(name, 0, index);
     weights[index] = tile;
     ++index;
     word = 0;
@@ -132,15 +145,20 @@ struct TileTaker {
   }
 };
 
-// When to take words, so that they come evenly over `turns` turns; `left` is what has not been taken.
+// When to take words: after `wait` turns, evenly over `over` turns; `left` is what has not been taken.
 struct Pace {
-  int left, count, turns, sum;
+  int left, count, turns, sum, wait;
 
-  Pace(int words, long long over) : left(words), count(words), turns(larger(words, int(over))), sum(0) {}
+  Pace(int words, int first, int over)
+      : left(words), count(words), turns(larger(words, over)), sum(0), wait(first) {}
 
   // Once a turn.
   bool due() {
     #pragma HLS INLINE
+    if (wait > 0) {
+      --wait;
+      return false;
+    }
     if (left == 0) return false;
     sum += count;
     if (sum < turns) return false;
@@ -164,16 +182,38 @@ Word:
   }
 }
 
+// For an engine of one array.
 template <class C>
 void prefetch(const Step &next, const typename Types<C>::Word *memory,
               hls::stream<typename Types<C>::Word> &rows, hls::stream<typename Types<C>::Word> &tiles,
               hls::stream<typename Types<C>::Word> &filters) {
   Trace::process("prefetch");
-  const int tile_words = ParameterWords<C>::tiles(next);
-  send<C>(memory, next.pointwise_parameters + tile_words, ParameterWords<C>::rows(next), rows);
-  send<C>(memory, next.pointwise_parameters, tile_words, tiles);
-  const int words = ParameterWords<C>::taps(next) + ParameterWords<C>::window_rows(next);
-  send<C>(memory, next.window_parameters, words, filters);
+  typedef ParameterWords<C> Words;
+  const int first = Words::tiles(next.first);
+  send<C>(memory, next.first.parameters + first, Words::rows(next.first), rows);
+  send<C>(memory, next.first.parameters, first, tiles);
+  send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
+}
+
+// For an engine of two.
+template <class C>
+void prefetch_both(const Step &next, const typename Types<C>::Word *memory,
+                   hls::stream<typename Types<C>::Word> &first_rows,
+                   hls::stream<typename Types<C>::Word> &second_rows,
+                   hls::stream<typename Types<C>::Word> &first_tiles,
+                   hls::stream<typename Types<C>::Word> &second_tiles,
+                   hls::stream<typename Types<C>::Word> &filters,
+                   hls::stream<typename Types<C>::Word> &middle_filters) {
+  Trace::process("prefetch_both");
+  typedef ParameterWords<C> Words;
+  const int first = Words::tiles(next.first), second = Words::tiles(next.second);
+  send<C>(memory, next.first.parameters + first, Words::rows(next.first), first_rows);
+  send<C>(memory, next.second.parameters + second, Words::rows(next.second), second_rows);
+  send<C>(memory, next.first.parameters, first, first_tiles);
+  send<C>(memory, next.second.parameters, second, second_tiles);
+  send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
+  send<C>(memory, next.middle_parameters, Words::middle_taps(next) + Words::middle_rows(next),
+          middle_filters);
 }
 
 }  // namespace codesign

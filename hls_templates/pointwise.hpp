@@ -1,4 +1,4 @@
-// pointwise.hpp -- the array of multipliers: a matrix product at kPixels pixels at once.
+// pointwise.hpp -- an array of multipliers: a matrix product at kPixels pixels at once. There are two of them.
 //
 //   sum[p][o] = sum over i of w[o][i] * in[p][i]
 //
@@ -10,8 +10,8 @@
 // Streams: in: words of a pixel together, pixels in order; out: one Sums a block and output word, to finish.hpp.
 // Cycles: (blocks + 1) * max(kPixels * input words, input words * output words * kTurns * passes),
 // blocks = pixels / kPixels rounded up. One loop over all of them: no refill between blocks.
-// Beside them the next step's weights, evenly over the first half: the array must not wait for the memory. What does
-// not find room arrives after them.
+// Beside them the next step's weights, evenly over a part of it (see parameters.hpp): the array must not wait for the
+// memory. What does not find room arrives after them.
 // Memories: one read and one write a cycle in `kept` and in `weights`.
 #pragma once
 #include "descriptor.hpp"
@@ -21,7 +21,20 @@
 
 namespace codesign {
 
-template <class C>
+// Turns of an array in a step, cut at 2^30, which is far more than there are weights to take meanwhile.
+template <class C, int kArray>
+int turns_of(const Step &step) {
+  #pragma HLS INLINE
+  const Matrix &matrix = matrix_of<kArray>(step);
+  const int pixels = pixels_of<kArray>(step), most = 1 << 30;
+  const int trips = larger(C::kPixels * matrix.in, matrix.mode * matrix.in * matrix.out * C::kTurns);
+  const long long blocks = (pixels + C::kPixels - 1) / C::kPixels + 1;
+  const long long passing = kArray == 0 ? static_cast<long long>(pixels) * step.window_words : 0;
+  const long long all = matrix.mode == kNoPointwise ? passing : blocks * trips;
+  return all < most ? int(all) : most;
+}
+
+template <class C, int kArray>
 void pointwise(const Step &step, const Step &next, int half, typename Types<C>::Stream &in,
                hls::stream<typename Types<C>::Word> &next_tiles,
                typename Types<C>::Tile (&weights)[2 * C::kWeightTiles], typename Types<C>::SumStream &out) {
@@ -29,28 +42,32 @@ void pointwise(const Step &step, const Step &next, int half, typename Types<C>::
   static_assert(C::kTurns >= 1 && C::kLanes % C::kTurns == 0,
                 "kTurns must divide kLanes: every turn computes as many outputs");
   static const int kOutputs = C::kLanes / C::kTurns;  // of a pixel, at once
-  typedef DotProducts<C::kPixels, C::kLanes, kOutputs> Array;
+  typedef DotProducts<C::kPixels, C::kLanes, kOutputs, C::kFabric> Array;
 
-  Trace::process("pointwise");
-  const int pixels = step.out_height * step.out_width;
-  const int arriving = ParameterWords<C>::tiles(next);
-  TileTaker<C> taker((1 - half) * C::kWeightTiles, next.pointwise == kInt8);
-  const bool halves = step.pointwise == kInt8;
-  const int blocks = step.pointwise == kNoPointwise ? -1 : (pixels + C::kPixels - 1) / C::kPixels;
-  const int fetches = C::kPixels * step.pointwise_in;
-  const int tiles = step.pointwise * step.pointwise_in;  // of an output word
-  const int products = tiles * step.pointwise_out * C::kTurns;
+  Trace::process(kArray == 0 ? "pointwise" : "second_pointwise");
+  const char *const tiles_name = kArray == 0 ? "parameters.tiles" : "parameters.second_tiles";
+  const Matrix &matrix = matrix_of<kArray>(step), &next_matrix = matrix_of<kArray>(next);
+  const int pixels = pixels_of<kArray>(step);
+  const int arriving = ParameterWords<C>::tiles(next_matrix);
+  TileTaker<C> taker((1 - half) * C::kWeightTiles, next_matrix.mode == kInt8);
+  const bool halves = matrix.mode == kInt8;
+  const int blocks = matrix.mode == kNoPointwise ? -1 : (pixels + C::kPixels - 1) / C::kPixels;
+  const int fetches = C::kPixels * matrix.in;
+  const int tiles = matrix.mode * matrix.in;  // of an output word
+  const int products = tiles * matrix.out * C::kTurns;
   const int trips = larger(larger(fetches, products), 1);
   const long long total = static_cast<long long>(blocks + 1) * trips;
-  const int passing = step.pointwise == kNoPointwise ? pixels * step.window_words : 0;
-  const long long half_of_all = (total + passing) / 2, most = 1 << 30;
-  Pace pace(arriving, half_of_all < most ? half_of_all : most);
+  const int passing = kArray == 0 && matrix.mode == kNoPointwise ? pixels * step.window_words : 0;
+  // The second array begins to take when the first has all that is its own, for which it must have had the time.
+  const int eighth = turns_of<C, kArray>(step) / 8, first_time = 3 * (turns_of<C, 0>(step) / 8);
+  const bool late = kArray == 1 && ParameterWords<C>::tiles(next.first) > first_time;
+  Pace pace(arriving, late ? 1 << 30 : kArray == 1 ? 4 * eighth : 0, 3 * eighth);
   if (passing > 0) {
   Pass:
     for (int i = 0; i < passing; ++i) {
       #pragma HLS PIPELINE II=1
       Trace::iteration("Pass", 1, 1, i == 0);
-      if (pace.due()) taker.take(next_tiles.read(), weights);
+      if (pace.due()) taker.take(next_tiles.read(), tiles_name, weights);
       const typename Types<C>::Acts acts = in.read();
       typename Types<C>::Sums word = Types<C>::no_sums();
     PassLane:
@@ -77,27 +94,27 @@ MultiplyAccumulate:
     #pragma HLS DEPENDENCE variable=kept inter false
     #pragma HLS DEPENDENCE variable=weights inter false
     Trace::iteration("MultiplyAccumulate", 1, 24, i == 0);
-    if (pace.due()) taker.take(next_tiles.read(), weights);
+    if (pace.due()) taker.take(next_tiles.read(), tiles_name, weights);
     due += fetches;
     if (due >= trips) {  // spread over the block: nobody has to send words faster than they are needed
       due -= trips;
       typename Types<C>::Acts acts = zeros<typename Types<C>::Acts>();
       if (fetched_pixel < left) acts = in.read();
-      Trace::write("kept", fetched_pixel, to + fetched_word);
+      Trace::write("kept", kArray * C::kPixels + fetched_pixel, to + fetched_word);
     Keep:
       for (int lane = 0; lane < C::kLanes; ++lane) {
         #pragma HLS UNROLL
         kept[to + fetched_word][fetched_pixel][lane] = int(acts[lane]);
       }
-      if (++fetched_word == step.pointwise_in) {
+      if (++fetched_word == matrix.in) {
         fetched_word = 0;
         ++fetched_pixel;
       }
     }
     if (computes && trip < products) {
       typename Array::Weights chosen;
-      Trace::read("parameters.tiles", 0, tile + input * step.pointwise + pass);
-      Array::choose(weights[tile + input * step.pointwise + pass].data, turn * kOutputs, chosen);
+      Trace::read(tiles_name, 0, tile + input * matrix.mode + pass);
+      Array::choose(weights[tile + input * matrix.mode + pass].data, turn * kOutputs, chosen);
       typename Array::Result product;
       Array::multiply(kept[from + input], chosen, product);
       const bool begins = input == 0 && pass == 0;
@@ -105,7 +122,7 @@ MultiplyAccumulate:
     Pixel:
       for (int p = 0; p < C::kPixels; ++p) {
         #pragma HLS UNROLL
-        Trace::read("kept", p, from + input);
+        Trace::read("kept", kArray * C::kPixels + p, from + input);
       Output:
         for (int o = 0; o < kOutputs; ++o) {
           #pragma HLS UNROLL
@@ -113,9 +130,9 @@ MultiplyAccumulate:
           sums.data[p][o] = typename Types<C>::Acc(before + int(product.data[p][o]) * scale);
         }
       }
-      if (++pass == step.pointwise) {
+      if (++pass == matrix.mode) {
         pass = 0;
-        if (++input == step.pointwise_in) {
+        if (++input == matrix.in) {
           input = 0;
         Turn:
           for (int p = 0; p < C::kPixels; ++p) {
@@ -130,7 +147,7 @@ MultiplyAccumulate:
             turn = 0;
             out.write(word);
             tile += tiles;
-            if (++output == step.pointwise_out) {
+            if (++output == matrix.out) {
               output = 0;
               tile = first;
             }
@@ -153,7 +170,7 @@ Rest:
   for (int i = 0; i < rest; ++i) {
     #pragma HLS PIPELINE II=1
     Trace::iteration("Rest", 1, 3, i == 0);
-    taker.take(next_tiles.read(), weights);
+    taker.take(next_tiles.read(), tiles_name, weights);
   }
 }
 

@@ -18,8 +18,8 @@ typename Types<C>::Acts requant(const typename Types<C>::Accs &acc, const typena
 Lane:
   for (int lane = 0; lane < C::kLanes; ++lane) {
     #pragma HLS UNROLL
-    result[lane] =
-        typename Types<C>::Act(Scale::apply(int(acc[lane]), int(row.bias[lane]), row.scale[lane], low, high));
+    result[lane] = typename Types<C>::Act(
+        Scale<C>::apply(int(acc[lane]), int(row.bias[lane]), row.scale[lane], low, high));
   }
   return result;
 }

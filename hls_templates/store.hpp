@@ -6,8 +6,7 @@
 //
 // The lower eight bits of an activation are its byte in memory, signed or not. What arrives is ordered by pixels:
 // for each pixel, row by row: for each segment: its words. One segment needs no other order, so that the whole map is
-// one chunk. Otherwise a chunk is as many pixels as its buffer holds; it is kept in its half of `ordered` while the next
-// one arrives.
+// one chunk. Otherwise a chunk is store_pixels; it is kept in its half of `ordered` while the next one arrives.
 //
 // Bursts: the inner loop of `emit` writes memory[address + i] and nothing else, so that a tool makes one request of
 // the whole run: what a chunk holds of one segment or, if the segment's pixels are not adjacent, one pixel.
@@ -25,18 +24,16 @@ namespace codesign {
 template <class C>
 int stored_together(const Step &step) {
   #pragma HLS INLINE
-  const int all = step.out_height * step.out_width;
-  int pixels = all;
-  if (step.store_count > 1) pixels = smaller(ChunkSize<C>::kWords / step.store_words, all);
-  Trace::control(step.store_count > 1 ? 40 : 4);  // a division
-  return pixels;
+  const int all = step.stored_height * step.stored_width;
+  Trace::control(4);  // a product
+  return step.store_count > 1 ? smaller(step.store_pixels, all) : all;
 }
 
 template <class C>
 void collect(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
              typename Types<C>::Stream &out) {
   Trace::process("collect");
-  const int all = step.out_height * step.out_width;
+  const int all = step.stored_height * step.stored_width;
   if (step.store_count == 1) {
     const int total = all * step.store_words;
   Straight:
@@ -95,7 +92,7 @@ template <class C>
 void emit(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
           typename Types<C>::Word *memory) {
   Trace::process("emit");
-  const int all = step.out_height * step.out_width, most = stored_together<C>(step);
+  const int all = step.stored_height * step.stored_width, most = stored_together<C>(step);
 Chunk:
   for (int first = 0; first < all; first += most) {
     const int pixels = smaller(most, all - first);

@@ -35,6 +35,13 @@ struct Types {
   static const int kLanes = C::kLanes;
   static_assert(kLanes >= 1 && kLanes <= 64 && (kLanes & (kLanes - 1)) == 0,
                 "kLanes must be a power of two from 1 to 64: words of memory are kLanes bytes");
+  static_assert(C::kTapBits >= 2 && C::kTapBits <= 8, "kTapBits must lie in 2..8: weights are bytes at most");
+  static_assert(C::kSumBits >= 16 && C::kSumBits <= 33,
+                "kSumBits must lie in 16..33: 32-bit sums and biases");
+  static_assert(C::kMultBits >= 1 && C::kMultBits <= 8,
+                "kMultBits must lie in 1..8: factors are bytes at most");
+  static_assert(C::kMostShift >= 1,
+                "kMostShift must be at least 1: see numbers.hpp for the largest that counts");
   static_assert(C::kAccBits >= 16 && C::kAccBits <= 32, "kAccBits must lie in 16..32: sums are 32-bit");
 
   typedef MemoryWord<kLanes> Memory;
@@ -53,11 +60,11 @@ struct Types {
     typename Factor<5>::type data[kLanes][kLanes];  // [input lane][output lane]
   };
   struct DepthwiseWeights {
-    typename Factor<8>::type tap[9][kLanes];
+    typename Factor<C::kTapBits>::type tap[9][kLanes];
   };
   struct RequantRow {
     typename Signed<32>::type bias[kLanes];
-    Scale::type scale[kLanes];
+    typename Scale<C>::type scale[kLanes];
   };
 
   // What the array leaves: one output word of each pixel of a block.

@@ -288,7 +288,7 @@ NextTaps:
   for (int i = 0; i < taps; ++i) {
     #pragma HLS PIPELINE II=1
     Trace::iteration("NextTaps", 1, 3, i == 0);
-    tap_taker.take(next_filters.read(), weights);
+    tap_taker.take(next_filters.read(), "parameters.depthwise", weights);
   }
 NextRows:
   for (int i = 0; i < rows; ++i) {

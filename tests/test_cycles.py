@@ -16,7 +16,7 @@ from codesign.cycles import DesignFailed, Region, simulate
 from codesign.dram import BURST, OUTSTANDING, dram
 from codesign.emit import sources
 from codesign.plan import plan
-from codesign.program import Program
+from codesign.program import EngineConfig, Program
 from hls_templates import HEADERS
 from tests.engine.cases import CASES as OPERATORS
 from tests.engine.engines import generic
@@ -321,7 +321,12 @@ def test_every_pipelined_loop_reports_the_interval_it_promises():
 
 def test_streams_have_the_names_of_their_variables():
     """Else a depth would be given to another one."""
-    text = "".join(path.read_text() for path in sorted(HEADERS.glob("*.hpp")))
+    for arrays in (1, 2):
+        texts = sources(EngineConfig(arrays=arrays))
+        _named_as_variables("".join(text for name, text in texts.items() if "/" not in name))
+
+
+def _named_as_variables(text: str) -> None:
     named = re.findall(r'[ ,](\w+)\("(\w+)"\)', text)
     assert len(named) > 5 and all(a == b for a, b in named)
     assert len({a for a, _ in named}) == len(named)

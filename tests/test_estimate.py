@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,14 @@ from codesign.errors import ToolMissing
 from codesign.estimate import array_macs, estimate, used_macs
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig, Segment, Step, program_words
-from codesign.resources import over_budget
+from codesign.program import EngineConfig, Segment, Step, program_words, shrunk
+from codesign.resources import over_budget, resources
 from codesign.roofline import picture
 from codesign.stages import (
-    block_cycles,
-    blocks,
     chain,
-    chunk_words,
+    line_cycles,
     loaded,
+    matrices,
     row_words,
     stored,
     window_cycles,
@@ -46,9 +46,9 @@ def graph() -> Graph:
     return replace(made, consts=consts)
 
 
-@pytest.fixture(scope="module")
-def planned(graph: Graph) -> Plan:
-    return plan(graph, 8)
+@pytest.fixture(scope="module", params=[1, 2])
+def planned(graph: Graph, request: pytest.FixtureRequest) -> Plan:
+    return plan(graph, 8, arrays=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def walked_load(step: Step, config: EngineConfig) -> tuple[int, int, int]:
     if plain:
         rows, columns = 1, rows * columns
     straight = plain and len(step.load) == 1
-    pixels = columns if straight else min(chunk_words(config) // step.groups, columns)
+    pixels = columns if straight else min(step.load_pixels, columns)
     repeats = 1 << (min(s.up for s in step.load) if pixels == columns else 0)
     fetched = requests = given = 0
     for _ in range(0, rows, repeats):
@@ -126,7 +126,7 @@ def test_what_is_moved_is_what_the_loops_move(planned: Plan):
         load, store = loaded(step, config), stored(step, config)
         assert (load.moved, load.requests, sum(load.uses)) == walked_load(step, config)
         assert load.words == step.height * row_words(step, config) * (1 if not step.packed else step.groups)
-        pixels = step.out_height * step.out_width
+        pixels = prod(step.stored_shape)
         assert store.moved == store.words == sum(store.uses) == pixels * sum(s.count for s in step.store)
         if len(step.store) == 1 and step.store[0].stride == step.store[0].count:
             assert store.requests == 1
@@ -138,15 +138,39 @@ def test_blocks_are_the_turns_of_the_array(planned: Plan):
     for pixels, turns in (1, 1), (4, 2), (3, 8):
         config = replace(planned.config, pixels=pixels, turns=turns)
         for step in planned.program.steps:
-            if step.pointwise == "none":
-                continue
-            products = 0
-            for _ in range(step.pointwise_out):
-                for _ in range(step.pointwise_in):
-                    products += turns * (2 if step.pointwise == "int8" else 1)
-            assert block_cycles(step, config) == max(products, pixels * step.pointwise_in)
-            assert (blocks(step, config) - 1) * pixels < step.out_height * step.out_width
-            assert blocks(step, config) * pixels >= step.out_height * step.out_width
+            found = matrices(step)
+            modes = [mode for mode in (step.pointwise, step.second) if mode != "none"]
+            assert len(found) == len(modes)
+            for matrix, mode in zip(found, modes, strict=True):
+                products = 0
+                for _ in range(matrix.out):
+                    for _ in range(matrix.into):
+                        products += turns * (2 if mode == "int8" else 1)
+                assert matrix.block(config) == max(products, pixels * matrix.into)
+                assert (matrix.blocks(config) - 1) * pixels < matrix.height * matrix.width
+                assert matrix.blocks(config) * pixels >= matrix.height * matrix.width
+            if step.middle_stride:
+                assert found[1].into == found[0].out
+            elif len(found) == 2:
+                assert found[1].into == found[0].into and 0 <= found[0].out - found[1].out <= 1
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 7), st.sampled_from([1, 2]))
+def test_lines_are_the_turns_of_their_loop(height: int, width: int, words: int, stride: int):
+    """Turn of lines.hpp, turn by turn: every word arrives, every centre leaves."""
+    y = x = slot = turns = arrived = left = 0
+    while y <= height:
+        turns += 1
+        arrived += slot < words and y < height and x < width
+        left += slot < words and y > 0 and x > 0 and (y - 1) % stride == 0 and (x - 1) % stride == 0
+        slot += 1
+        if slot == max(words, 4):
+            slot, x = 0, x + 1
+        if x > width:
+            x, y = 0, y + 1
+    assert turns == line_cycles(height, width, words)
+    assert arrived == height * width * words
+    assert left == shrunk(height, stride) * shrunk(width, stride) * words
 
 
 def test_window_of_a_program_is_its_loop(planned: Plan):
@@ -157,9 +181,10 @@ def test_window_of_a_program_is_its_loop(planned: Plan):
             assert window_cycles(step, planned.config) == walked_window(step, planned.config)
 
 
+@pytest.mark.parametrize("arrays", [1, 2])
 @pytest.mark.parametrize("lanes", [1, 4, 8, 16])
-def test_macs_are_those_of_the_graph(graph: Graph, lanes: int):
-    program = plan(graph, lanes).program
+def test_macs_are_those_of_the_graph(graph: Graph, lanes: int, arrays: int):
+    program = plan(graph, lanes, arrays=arrays).program
     assert sum(sum(used_macs(step, lanes)) for step in program.steps) == macs(graph)
 
 
@@ -168,7 +193,7 @@ def test_totals_are_the_sums_of_their_parts(planned: Plan, board: Board):
     assert cost.cycles == cost.header + sum(s.cycles for s in cost.steps)
     assert sum(cost.by_bound().values()) == cost.cycles - cost.header
     assert cost.seconds == cost.cycles / (board.clock_mhz * 1e6)
-    assert cost.array == array_macs(planned.config) == planned.config.lanes**2
+    assert cost.array == array_macs(planned.config) == planned.config.arrays * planned.config.lanes**2
     assert 0 < cost.efficiency <= max(s.efficiency for s in cost.steps) <= 1
     for step in cost.steps:
         assert step.cycles > max(step.stages.values()) and step.cycles > step.parameters
@@ -226,7 +251,9 @@ def verb(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 def test_verb(tmp_path, capsys):
     bundle = bundle_of_mini(tmp_path / "bundle", lanes=8)
     code, out, _ = verb(capsys, "estimate", bundle)
-    assert code == 0 and "frames/s estimated" in out and "limited by" in out and "68 of 360" in out
+    assert code == 0 and "frames/s estimated" in out and "limited by" in out
+    dsps, _ = resources(load(bundle).config).on(load_board("ultra96"))
+    assert f"{dsps} of 360" in out
     assert "measured" not in out
     code, out, _ = verb(capsys, "estimate", bundle, "--json")
     again = verb(capsys, "estimate", bundle, "--json")[1]

@@ -53,7 +53,7 @@ def test_choices_and_sums_of_more_are_larger(count: int, bits: int):
     assert fifo("s", count, bits).memory_luts == bits * (1 if count <= 32 else 2)
 
 
-def test_the_array_has_a_multiplier_for_two_weights():
+def test_the_arrays_have_a_multiplier_for_two_weights():
     """UG579, UG479: a DSP48 multiplies 27 or 25 bits by 18; DotProducts puts two weights into 24."""
     for lanes, pixels, turns, dsps in (
         (16, 5, 2, 320),
@@ -62,7 +62,10 @@ def test_the_array_has_a_multiplier_for_two_weights():
         (8, 1, 8, 8),
         (1, 3, 1, 3),
     ):
-        assert resources(EngineConfig(lanes=lanes, pixels=pixels, turns=turns)).dsps == dsps
+        config = EngineConfig(lanes=lanes, pixels=pixels, turns=turns)
+        assert resources(config).dsps == dsps
+        assert resources(replace(config, arrays=2)).dsps == 2 * dsps
+        assert resources(replace(config, fabric=1)).dsps == dsps - dsps // pixels
 
 
 def test_size_grows_with_every_constant():
@@ -77,6 +80,7 @@ def test_size_grows_with_every_constant():
         ("ring_rows", 40),
         ("pack_log2", 3),
         ("max_segments", 60),
+        ("arrays", 2),
     ):
         more = resources(replace(config, **{name: value}))
         assert more.luts > least.luts and more.ffs >= least.ffs
@@ -110,7 +114,7 @@ def test_over_budget_names_the_largest_and_a_remedy():
     assert all(need <= have for _, need, have in budget(resources(fitting), board))
     assert over_budget(EngineConfig(pixels=4, weight_tiles=256), load_board("zcu104")) == ""
     refused = over_budget(EngineConfig(pixels=4, weight_tiles=512), board).splitlines()
-    assert refused[0] == "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise array (512)."
+    assert refused[0] == "ultra96: needs 512 DSP of 360 (estimated). Largest: pointwise arrays (512)."
     assert (
         refused[1].startswith("ultra96: needs ")
         and " LUT of 70560 (estimated). Largest: requantizers (" in refused[1]
@@ -147,5 +151,5 @@ def test_large_memories_lie_in_ultraram_where_a_board_has_enough():
     assert placed(replace(config, weight_tiles=1 << 16), board).ultra == 0, "more than the board has"
     text = emit(there)["config.hpp"]
     assert "#define CODESIGN_IN_ULTRARAM" in text and "CODESIGN_IN_ULTRARAM" not in emit(config)["config.hpp"]
-    marked = re.findall(r"^ *CODESIGN_LARGE\(parameters[.](\w+)\)", sources(there)["engine.hpp"], re.M)
+    marked = re.findall(r"^ *CODESIGN_LARGE\((\w+)\)", sources(there)["stages.hpp"], re.M)
     assert set(marked) == {"tiles", "depthwise", "window_requant"}, "those that resources.py counts"

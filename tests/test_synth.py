@@ -245,10 +245,10 @@ def test_timing_that_is_not_met_leaves_the_earlier_bitstream(synth: Synth, done:
 
 
 def test_a_loop_that_misses_its_interval_ends_it(synth: Synth, bundle: Path) -> None:
-    ended = synth(bundle, faults="csynth_design=ii:pointwise_Config_s.MultiplyAccumulate:2")
+    ended = synth(bundle, faults="csynth_design=ii:pointwise_Config_0_s.MultiplyAccumulate:2")
     said = ended.failed()
     assert said.startswith("C synthesis: 1 of ") and "loops are not as their pragmas promise." in said
-    assert "loop MultiplyAccumulate of pointwise: II=2 in pointwise_Config_s, expected II=1" in said
+    assert "loop MultiplyAccumulate of pointwise: II=2 in pointwise_Config_0_s, expected II=1" in said
     assert not (bundle / "synthesis/logs/export.log").exists()
     assert "csynth" not in json.loads((bundle / "synthesis/state.json").read_text())["steps"]
 

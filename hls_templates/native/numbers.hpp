@@ -56,7 +56,7 @@ typedef float Product;
 
 // kPixels x kOutputs sums of kInputs products. Outputs side by side in a vector; pixels, and where they are few
 // inputs taken in turn, as independent chains of additions.
-template <int kPixels, int kInputs, int kOutputs>
+template <int kPixels, int kInputs, int kOutputs, int kFabric>
 struct DotProducts {
   static const int kWanted = kPixels >= 4 ? 1 : kPixels >= 2 ? 2 : 4;
   static const int kChains = kInputs % kWanted == 0 ? kWanted : 1;
@@ -102,6 +102,7 @@ static const int kRingCopies = 1;
 // The factor mult * 2^-shift of requant.hpp, and what becomes of an accumulator. All of it is exact in a double:
 // |acc + bias| * mult < 2^41, and a power of two changes no bits. Limits are integers, so they may come before
 // rounding. Adding 3 * 2^51, where neighbouring doubles are 1 apart, rounds as hosts do: half to even.
+template <class C>
 struct Scale {
   static_assert(FLT_EVAL_METHOD == 0, "Scale: a double must be rounded to 53 bits after each operation");
   typedef double type;

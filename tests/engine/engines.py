@@ -17,6 +17,7 @@ LANES = (1, 2, 4, 8, 16)
 PACK = {1: 0, 2: 0, 4: 0, 8: 1, 16: 2}
 
 
+ARRAYS = {1: 2, 2: 1, 4: 2, 8: 1, 16: 2}
 ARRAY = {1: (1, 1), 2: (3, 2), 4: (2, 1), 8: (4, 4), 16: (5, 2)}  # pixels and turns: no two engines alike
 
 
@@ -26,7 +27,9 @@ def generic(lanes: int) -> EngineConfig:
         lanes=lanes, max_offset=8, ring_rows=19, row_words=4096 // lanes, window_groups=1100 // lanes + 4,
         input_words=1280 // lanes + 64, output_words=64, weight_tiles=16384 // lanes**2 + 2600 // lanes,
         max_segments=96, pack_log2=PACK[lanes], acc_bits=32,
-        pixels=ARRAY[lanes][0], turns=ARRAY[lanes][1],
+        pixels=ARRAY[lanes][0], turns=ARRAY[lanes][1], arrays=ARRAYS[lanes], fabric=lanes // 4,
+        middle_words=1024 // lanes, middle_groups=64,
+        pool_words=1024 // lanes, pool_groups=64,
     )  # fmt: skip
 
 

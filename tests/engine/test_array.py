@@ -9,12 +9,14 @@ from codesign import csim
 from codesign.emit import sources
 from codesign.program import EngineConfig
 
-LANES, PIXELS = 64, 2
+LANES, PIXELS, FABRIC = 64, 2, 1  # one pixel in DSPs, one in LUTs
 PROBE = """
 #include "config.hpp"
 #include "types.hpp"
 
-typedef codesign::DotProducts<Config::kPixels, Config::kLanes, Config::kLanes / Config::kTurns> Array;
+typedef codesign::DotProducts<Config::kPixels, Config::kLanes, Config::kLanes / Config::kTurns,
+                              Config::kFabric>
+    Array;
 
 // tiles: count of [lanes][lanes]; acts: of [pixels][lanes]; out: of [pixels][outputs], for outputs from `first` on.
 extern "C" void probe(const int *tiles, const int *acts, int count, int first, int *out) {
@@ -42,7 +44,7 @@ extern "C" void probe(const int *tiles, const int *acts, int count, int first, i
 @pytest.fixture(scope="module", params=["native", "ap"])
 def array(request):
     """products(tiles, acts, first) of a compiled array of 64 inputs: the longest sums there are."""
-    config = EngineConfig(lanes=LANES, pixels=PIXELS, turns=LANES // 2)
+    config = EngineConfig(lanes=LANES, pixels=PIXELS, turns=LANES // 2, fabric=FABRIC)
     texts = sources(config) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}
     probe = ctypes.CDLL(str(csim.build(texts, request.param))).probe
 

@@ -91,7 +91,8 @@ def test_weight_tiles_never_change_a_bit(network, tiles):
     """The same engine, its weights brought in ever smaller parts."""
     graph, feeds, wanted = network
     config = generic(16)
-    least = max(PASSES[s.pointwise] * s.pointwise_in for s in plan(graph, config=config).program.steps)
+    steps = plan(graph, config=config).program.steps
+    least = max(max(PASSES[s.pointwise] * s.pointwise_in, PASSES[s.second] * s.second_in) for s in steps)
     small = replace(config, weight_tiles=least + tiles - 1)
     planned = plan(graph, config=small)
     assert_equal(Simulator(engine(config), planned.program).run(feeds), wanted)
@@ -150,7 +151,13 @@ def random_graph(seed: int, size: int) -> Graph:
         out = I8 if rng.random() < 0.3 else U8
         bits = I8 if rng.random() < 0.3 else IntType(4)
         stride = int(rng.integers(1, 3))
-        match int(rng.integers(0, 10)):
+        match int(rng.integers(0, 12)):
+            case 10:
+                made = b.conv(f"{name}.pw", x, int(rng.integers(1, 24)), bits=bits, out=out)
+                made = b.conv(name, b.dwconv(f"{name}.dw", made, stride, out=I8), int(rng.integers(1, 24)))
+            case 11:
+                made = b.conv(f"{name}.pw", x, int(rng.integers(1, 24)), bits=bits, out=out)
+                made = b.add(name, MaxPool((3, 3), (stride, stride), (1, 1, 1, 1)), made)
             case 0 | 1:
                 made = b.conv(name, x, int(rng.integers(1, 24)), bits=bits, out=out)
             case 2:

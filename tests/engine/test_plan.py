@@ -177,7 +177,7 @@ def test_too_many_lanes():
 def test_operators_without_a_unit_are_all_named():
     b = Builder(0)
     x = b.input("x", (12, 12, 3))
-    b.add("big", Conv((5, 5), (1, 1), (2, 2, 2, 2)), x, b.weight("big", (5, 5, 3, 4), I4))
+    b.add("big", Conv((7, 7), (1, 1), (2, 2, 2, 2)), x, b.weight("big", (7, 7, 3, 4), I4))
     b.add("fast", Conv((3, 3), (5, 5), (1, 1, 1, 1)), x, b.weight("fast", (3, 3, 3, 4), I4))
     b.add("pool", MaxPool((3, 2), (1, 1), (1, 0, 1, 1)), x)
     b.add("bare", Conv(), x, b.weight("bare", (1, 1, 3, 4), I4))
@@ -185,7 +185,7 @@ def test_operators_without_a_unit_are_all_named():
         b.graph((b.requant("big"), b.requant("fast"), "pool", "bare")),
         "pool: kernel (3, 2), expected a square of at most 3. Use 3x3.\n"
         "bare: an accumulator, expected one Requant behind it and no other reader.\n"
-        "big: kernel (5, 5), expected at most 3x3. Use 1x1 or 3x3.\n"
+        "big: kernel (7, 7), expected at most 5x5. Use several of those.\n"
         "fast: stride (5, 5), expected at most 4. Use smaller strides.",
     )
 

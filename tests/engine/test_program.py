@@ -69,7 +69,7 @@ def test_decode_refuses_other_files():
     other = code.copy()
     other[4] = 9
     with pytest.raises(
-        CodesignError, match=r"version 9, expected 0x43534450 version 1\. Build it again with"
+        CodesignError, match=r"version 9, expected 0x43534450 version 2\. Build it again with"
     ):
         decode(other, 0)
 
@@ -90,7 +90,7 @@ def step_with(program: Program, condition) -> int:
     return next(i for i, step in enumerate(program.steps) if condition(step))
 
 
-BAD_HEADERS = [("kHeaderMagic", 7, 1), ("kHeaderVersion", 2, 2), ("kHeaderLanes", 8, 3), ("kHeaderSteps", 5000, 4),
+BAD_HEADERS = [("kHeaderMagic", 7, 1), ("kHeaderVersion", 1, 2), ("kHeaderLanes", 8, 3), ("kHeaderSteps", 5000, 4),
                ("kHeaderSteps", -1, 4), ("kHeaderProgramWords", 1 << 30, 4), ("kHeaderProgramWords", 3, 4),
                ("kHeaderArenaBegin", 0, 4), ("kHeaderArenaBegin", -4, 4), ("kHeaderArenaEnd", 1 << 30, 4),
                ("kHeaderReserved", 1, 4)]  # fmt: skip

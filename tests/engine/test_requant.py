@@ -23,7 +23,7 @@ extern "C" void probe(const int *acc, const int *bias, const int *mult, const in
     for (int lane = 0; lane < T::kLanes; ++lane) {
       accs[lane] = acc[i + lane];
       row.bias[lane] = bias[i + lane];
-      row.scale[lane] = codesign::Scale::of(mult[i + lane], shift[i + lane]);
+      row.scale[lane] = codesign::Scale<Config>::of(mult[i + lane], shift[i + lane]);
     }
     const T::Acts acts = codesign::requant<Config>(accs, row, low, high);
     for (int lane = 0; lane < T::kLanes; ++lane) out[i + lane] = int(acts[lane]);

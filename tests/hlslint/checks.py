@@ -227,7 +227,9 @@ def _lookup(scope: Scope, name: str) -> tuple[ci.Cursor, Scope] | None:
                         if c.spelling == name:
                             return c, inner
         if inner.parent is None:
-            parameters = (c for c in inner.function.get_children() if c.kind is K.PARM_DECL)
-            return next(((c, inner) for c in parameters if c.spelling == name), None)
+            seen = [c for c in inner.function.get_children() if c.kind is K.PARM_DECL]
+            if inner.function.kind is K.CONSTRUCTOR:  # where the pragmas of members are
+                seen += [c for c in inner.function.semantic_parent.get_children() if c.kind is K.FIELD_DECL]
+            return next(((c, inner) for c in seen if c.spelling == name), None)
         inner = inner.parent
     return None

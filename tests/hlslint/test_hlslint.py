@@ -277,8 +277,8 @@ REAL = {
         ("for (int tap = 0; tap < 9; ++tap)", "for (int tap = 0; tap < low; ++tap)", "loop-bound"),
         ("sum[lane] += ", "depthwise<C>(taps, weights, row, 0, 1); sum[lane] += ", "recursion"),
     ],
-    "engine.hpp": [
-        ("CODESIGN_ONE_WORD(parameters.tiles)", "CODESIGN_ONE_WORD(parameters.tile)", "pragma-variable"),
+    "stages.hpp": [
+        ("CODESIGN_ONE_WORD(tiles)", "CODESIGN_ONE_WORD(tile)", "pragma-variable"),
         ("  load_offsets<C>(step, off", "  if (step.window) load_offsets<C>(step, off", "dataflow"),
         ("  #pragma HLS DATAFLOW\n", "  int k = 0;\n  #pragma HLS DATAFLOW\n", "pragma-place"),
     ],
