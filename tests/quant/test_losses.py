@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from quant.losses import detection_loss, focal_loss, giou_loss, l1_loss, targets
+from quant.losses import detection_loss, focal_loss, giou_loss, imitation_loss, l1_loss, targets
+from quant.objectives import Distilled
 
 
 def one(boxes, labels=(0,), classes=2, size=16):
@@ -61,3 +62,43 @@ def test_a_batch_without_objects_has_a_finite_loss():
     t = torch.from_numpy(one(np.zeros((0, 4)), []).stacked())[None]
     loss, _ = detection_loss(tuple(torch.zeros(1, 2, 16, 16) for _ in range(3)), t, 16.0)
     assert torch.isfinite(loss)
+
+
+def heads(seed, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, c, 4, 4, generator=generator) * scale for c in (3, 2, 2)]
+
+
+def test_imitation_is_zero_for_a_twin_and_else_a_divergence():
+    same = heads(0)
+    assert imitation_loss(same, same).item() == 0
+    other, wanted = heads(1), heads(0)
+    bernoulli = lambda logits: torch.distributions.Bernoulli(logits=logits.double())  # noqa: E731
+    divergence = torch.distributions.kl_divergence(bernoulli(wanted[0]), bernoulli(other[0])).sum()
+    seen = torch.sigmoid(wanted[0]).amax(1, keepdim=True).double()
+    boxes = sum(((a - b).abs() * seen).sum() for a, b in zip(other[1:], wanted[1:], strict=True))
+    expected = (divergence + boxes) / seen.sum().clamp(min=1)
+    assert torch.allclose(imitation_loss(other, wanted).double(), expected, rtol=1e-5)
+
+
+def test_distillation_adds_to_the_loss_and_teaches_the_student_alone():
+    parent, student = torch.nn.Conv2d(3, 7, 1), torch.nn.Conv2d(3, 7, 1)
+    split = lambda y: (y[:, :3], y[:, 3:5], y[:, 5:])  # noqa: E731
+
+    class Heads(torch.nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return split(self.conv(x))
+
+    pupil, x = Heads(student), torch.randn(2, 3, 4, 4)
+    base = lambda outputs, target: (outputs[0].sum() * 0 + target.sum(), {"base": 1.0})  # noqa: E731
+    loss = Distilled(base, pupil, Heads(parent), 0.5)
+    total, parts = loss(pupil(x), torch.ones(2))
+    imitation = imitation_loss(split(student(x)), split(parent(x)))
+    assert torch.allclose(total, 2 + 0.5 * imitation)
+    assert parts == {"base": 1.0, "imitation": imitation.item()}
+    total.backward()
+    assert student.weight.grad.abs().sum() > 0 and parent.weight.grad is None

@@ -10,18 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
 
 from codesign import cli
-from quant.data.specs import load
 from quant.lines import Lines, digest
-from quant.models import build
-from quant.pipeline import begin, configuration, derived, opened
+from quant.pipeline import derived, opened
 from quant.pipeline import float_model as float_network
 from quant.preset import preset
 from quant.quantize import quantize_model, weight_layers
-from quant.recipe import parse_recipe
 from quant.search import Layer, at_bits, first_within, search, upgrades
+from tests.quant.runs import small_run
 from tests.quant.twins import float_model, images
 
 COSTS = st.lists(
@@ -85,34 +82,9 @@ def test_lines_survive_an_interruption_and_keys_follow_content(tmp_path):
     assert digest(tmp_path / "w", {"a": 1, "b": [2]}) != key
 
 
-RECIPE = {
-    "model": "codenet-tiny",
-    "data": "scenes:split=train,seed=1",
-    "held_out": "scenes:split=test,count=3,size=64,seed=0",
-    "validation": "scenes:split=val,count=2,size=64,seed=0",
-    "calibration": 8,
-    "options": {
-        "size": [64, 64],
-        "widths": [8, 8, 8, 8, 16],
-        "repeats": [1, 1, 1],
-        "decoder": [8, 8, 8],
-        "head": 8,
-    },
-    "float": {"lr": 1e-3, "phases": [{"size": 64, "images": 64}]},
-    "qat": {"lr": 1e-4, "phases": [{"size": 64, "images": 8, "batch": 4}]},
-}
-
-
 @pytest.fixture
 def run(tmp_path):
-    """A run with a float network that was not trained."""
-    recipe = parse_recipe(RECIPE, "test")
-    begin(recipe, tmp_path / "run")
-    torch.manual_seed(0)
-    model = build(configuration(recipe, len(load(recipe.data).classes))).eval()
-    state = {k: v.contiguous() for k, v in model.state_dict().items()}
-    save_file(state, tmp_path / "run" / "float.safetensors")
-    return tmp_path / "run"
+    return small_run(tmp_path / "run")
 
 
 def end(*arguments: object) -> int:
