@@ -22,7 +22,8 @@ from quant.quantize import (
     quantization_disabled,
     weight_layers,
 )
-from quant.quantizers import BIAS_BITS, FakeQuant, quantize_to
+from quant.quantizers import BIAS_BITS, FakeQuant
+from quant.scales import quantize_to
 
 Method = Literal["mse", "percentile", "max"]
 _SAMPLES = 1 << 14  # values kept per call of a quantizer

@@ -27,7 +27,7 @@ from quant.evaluate import detector_meta
 from quant.export import ExportError, export_onnx
 from quant.models import mac_count
 from quant.pipeline import FIGURES, accuracy, configuration, quantized_model
-from quant.preset import preset_name
+from quant.preset import names, preset_name
 from quant.recipe import Recipe
 
 CARD = "codesign.card"  # key of the card in the file's metadata
@@ -66,7 +66,7 @@ def export_run(
             "name": recipe.title,
             "commands": [
                 f"codesign train {recipe.title} -o RUN" + (" --start OTHER" if recipe.start else ""),
-                "codesign quantize RUN",
+                "codesign quantize RUN" + _preset_option(recipe),
                 f"codesign export RUN -o {target.name}",
             ],
             "classes": list(data.classes),
@@ -99,6 +99,12 @@ def export_run(
     _curves(run).savefig(target.with_suffix(".curves.png"), dpi=80)
     sheet(runner, held_out).save(target.with_suffix(".samples.png"), optimize=True)
     return card
+
+
+def _preset_option(recipe: Recipe) -> str:
+    """What the command needs to say of the preset; those that are no file of ours are in the run's recipe.json."""
+    name = preset_name(recipe.preset)
+    return "" if name == Recipe.preset else f" -p {name if name in names() else 'PRESET'} -o RUN"
 
 
 def _stages(recipe: Recipe) -> list[tuple[str, Any]]:

@@ -30,7 +30,8 @@ from quant.pipeline import RECIPE, accuracy, calibration_images, configuration, 
 from quant.posttraining import Say, post_training
 from quant.preset import Given, Preset, preset, variant
 from quant.quantize import weight_layers
-from quant.quantizers import WeightFakeQuant, integer_range
+from quant.quantizers import WeightFakeQuant
+from quant.scales import integer_range
 
 MEASURED, CACHE, PICTURE = "search.json", "search.jsonl", "search.png"
 SENSED = 32  # images that costs are measured on
@@ -267,5 +268,5 @@ def _write(out: Path, found: Found, validation: str) -> None:
     beside.write_text(json.dumps(shown, indent=1) + "\n")
     os.replace(beside, out / MEASURED)
     drawn = out / f".{PICTURE}"
-    picture(found).savefig(drawn, dpi=80, format="png")
+    picture(found).savefig(drawn, dpi=100, format="png")
     os.replace(drawn, out / PICTURE)

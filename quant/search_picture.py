@@ -15,7 +15,7 @@ def picture(found: Found) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     bits = found.path[found.chosen].bits
     fewest = min(found.layers[0].cost)
@@ -28,36 +28,31 @@ def picture(found: Found) -> Any:
     )
     left.set_yscale("log")
     left.set_xticks(
-        range(len(costs)), [_short(layer.name) for layer in found.layers], rotation=90, fontsize=5
+        range(len(costs)), [_short(layer.name) for layer in found.layers], rotation=90, fontsize=6
     )
     left.set(title=f"what {fewest} bits cost each layer alone", ylabel="distance of the outputs from float")
     left.margins(x=0.01)
     used = sorted(set(bits.values()))
     left.legend(handles=[Patch(color=COLOURS[b], label=f"gets {b} bits") for b in used], fontsize=7)
 
-    sizes = [p.bytes / 1000 for p in found.path]
-    right.plot(sizes, [p.cost for p in found.path], "-", color="0.6", linewidth=1, label="sum of costs")
-    right.set_yscale("symlog", linthresh=max(least, max(p.cost for p in found.path) / 1000))
-    right.set(title="the path", xlabel="kB of weights", ylabel="sum of costs")
-    other = right.twinx()
     places = sorted(found.measured)
-    other.plot(
-        [sizes[k] for k in places],
-        [found.measured[k] for k in places],
-        "k.",
-        label="AP50, validation, not trained",
-    )
+    right.plot([p.cost for p in found.path], "-", color="0.6", linewidth=1, label="sum of costs")
+    right.set_yscale("symlog", linthresh=max(least, max(p.cost for p in found.path) / 1000))
+    right.set(title="the path", xlabel="steps up from the fewest bits", ylabel="sum of costs")
+    other = right.twinx()
+    measured = [found.measured[k] for k in places]
+    other.plot(places, measured, "k.", label="AP50, validation, not trained")
     other.axhline(found.float_ap50, color="k", linewidth=0.8, linestyle=":", label="float parent")
     other.plot(
-        sizes[found.chosen],
-        found.measured[found.chosen],
-        "o",
-        mfc="none",
-        mec="#a50026",
-        ms=10,
-        label="chosen",
+        found.chosen, found.measured[found.chosen], "o", mfc="none", mec="#a50026", ms=10, label="chosen"
     )
-    other.set_ylim(0, None)
+    for place in {0, found.chosen, len(found.path) - 1}:
+        text = f"{found.path[place].bytes / 1000:.1f} kB"
+        at = (place, found.measured[place])
+        other.annotate(text, at, xytext=(0, -14), textcoords="offset points", fontsize=7, ha="center")
+    other.set_ylabel("AP50")
+    values = [*measured, found.float_ap50]
+    other.set_ylim(min(values) - 0.1 * max(values), max(values) + 0.05 * max(values))
     lines = [*right.get_lines(), *other.get_lines()]
     other.legend(lines, [str(line.get_label()) for line in lines], fontsize=7, loc="center right")
     return figure

@@ -21,7 +21,8 @@ from quant.quantize import (
     scale_parameters,
     weight_layers,
 )
-from quant.quantizers import FakeQuant, to_grid
+from quant.quantizers import FakeQuant
+from quant.scales import to_grid
 from tests.quant.twins import calibrated, float_model, images
 
 

@@ -7,9 +7,8 @@ import torch
 from brevitas.core.function_wrapper import Identity
 from brevitas.core.quant import IntQuant
 
-from quant.quantizers import (
-    ActFakeQuant,
-    WeightFakeQuant,
+from quant.quantizers import ActFakeQuant, WeightFakeQuant
+from quant.scales import (
     best_log2_scale,
     covering_log2_scale,
     integer_range,
