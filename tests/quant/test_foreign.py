@@ -205,6 +205,11 @@ def test_the_verb(folder, tmp_path):
     found = json.loads(shown.stdout)
     assert set(found) == {"0", "1"} and all(len(best) == 2 for best in found.values())
     assert found["0"][0]["score"] >= found["0"][1]["score"] > 0
+    raw = run("csim", bundle, "--images", folder / "0.png", "--json")
+    assert raw.exit_code == 0 and [r["shape"] for r in json.loads(raw.stdout)] == [[1, 1, 7]]
+    ladder = run("verify", bundle, "--images", folder / "0.png", "--json")
+    assert ladder.exit_code == 0, ladder.output
+    assert [r["different"] for r in json.loads(ladder.stdout) if r["status"] == "ok"] == [0] * 5
     refused = run("detect", bundle, folder / "0.png", "-o", tmp_path / "boxes")
     assert refused.exit_code == 2 and "has no metadata 'codesign.detector'" in refused.output
 
