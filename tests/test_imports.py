@@ -157,7 +157,15 @@ def loaded_by(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import codesign.cli", "import quant, quant.data", "import boards"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import codesign.cli",
+        "import quant, quant.data",
+        "import quant.ptq_run, quant.ptq_write",
+        "import boards",
+    ],
+)
 def test_nothing_heavy_is_loaded(statement):
     heavy = {"torch", "brevitas", "pynq", "matplotlib", "scipy", "sklearn", "skimage", "onnxscript", "qonnx"}
     # hls4ml is searched for headers and never imported; quantizers comes with it.
