@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from codesign.rungs import integer_runner
 from quant.evaluate import detector_meta
 from quant.export import export_onnx
@@ -21,6 +23,7 @@ def test_ways_have_titles_and_presets_of_their_own():
     assert len({(str(w.preset.to_dict()), w.qat) for w in WAYS}) == len(WAYS)
 
 
+@pytest.mark.slow  # three exports and a training
 def test_figures_are_those_of_the_integers_and_are_kept(tmp_path):
     run, said = small_run(tmp_path / "run"), []
     settings = {"calibration": 8, "qat_images": 8}
