@@ -109,8 +109,8 @@ def _publish(
 
 
 def _write(path: Path, text: str) -> None:
-    """Written beside, then renamed."""
+    """Written beside, then renamed; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(path.suffix + ".new")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text)
     os.replace(beside, path)

@@ -7,6 +7,7 @@ DIR/DATA/VARIANT-SEED          recipe.json, float.*, figures.json; with quantiza
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def backbone(out: Path, recipe: Recipe, start: Path | None, report: Report | Non
     out.mkdir(parents=True, exist_ok=True)
     shared = ("stem.", "stages.", "neck.", "heads.")
     kept = {k: v.cpu().contiguous() for k, v in model.state_dict().items() if k.startswith(shared)}
-    beside = path.with_name(path.name + ".new")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(kept, beside)
     beside.replace(path)
     return path
