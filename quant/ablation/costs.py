@@ -36,6 +36,7 @@ from quant.models import ModelConfig, build, mac_count, parameter_count
 from quant.quantize import quantize_model
 
 LANES, ARRAY = 16, (2, 1)  # one engine for all: lanes, and the array's pixels and turns
+BOARD = "ultra96"
 TAPS, NEIGHBOURS = 9, 4
 
 
@@ -64,7 +65,7 @@ def engine_estimate(config: ModelConfig, board: Board) -> Estimate:
     return estimate(planned.program, planned.config, board)
 
 
-def costs(config: ModelConfig, board: str = "ultra96") -> dict[str, Cost]:
+def costs(config: ModelConfig, board: str = BOARD) -> dict[str, Cost]:
     """Cost of every variant by name."""
     facts = load_board(board)
     run: dict[str, Estimate] = {}

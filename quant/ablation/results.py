@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from quant.ablation.costs import ARRAY, LANES, Cost
+from quant.ablation.costs import ARRAY, BOARD, LANES, Cost
 from quant.ablation.runs import Run, accuracy_of
 from quant.ablation.variants import FREE, PLAIN, ROUNDED, VARIANTS, Variant
 
@@ -33,15 +33,11 @@ def rows(done: Iterable[Run], costs: Mapping[str, Cost]) -> list[Row]:
     return [Row(v, found[v.name], costs[v.name]) for v in VARIANTS]
 
 
-def kept(table: Sequence[Row], column: str) -> tuple[float, float, int] | None:
-    """What the deformable window gains over the plain one, what the hardware's keeps of it (AP50), and over how many
-    seeds that all three have; None if there is none."""
+def gains(table: Sequence[Row], column: str) -> list[tuple[float, float]]:
+    """For each seed that all three have: AP50 that free deformable windows gain over plain ones, and the hardware's."""
     found = {r.variant.name: r.accuracy.get(column, {}) for r in table}
-    seeds = set(found[PLAIN]) & set(found[FREE]) & set(found[ROUNDED])
-    if not seeds:
-        return None
-    gain, left = (mean(found[n][s] - found[PLAIN][s] for s in seeds) for n in (FREE, ROUNDED))
-    return gain, left, len(seeds)
+    seeds = sorted(set(found[PLAIN]) & set(found[FREE]) & set(found[ROUNDED]))
+    return [(found[FREE][s] - found[PLAIN][s], found[ROUNDED][s] - found[PLAIN][s]) for s in seeds]
 
 
 def figure(values: Mapping[int, float], seeds: int) -> str:
@@ -75,7 +71,7 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
     asked = sum(len(r.accuracy.get(d, {})) for r in table for d in data), len(table) * len(data) * seeds
     part = "" if asked[0] == asked[1] else f" A part of the ablation: {asked[0]} of {asked[1]} networks."
     lines += ["", f"{network}; {seeds} seed{'s' * (seeds > 1)}, mean ± standard deviation.{part}"]
-    lines += [f"Cycles and bytes of a frame: {LANES} lanes, array {ARRAY[0]}x{ARRAY[1]}.", ""]
+    lines += [f"Costs of a frame of {data[0]} on {BOARD}: {LANES} lanes, array {ARRAY[0]}x{ARRAY[1]}.", ""]
     return "\n".join([*lines, *(answer(table, c) for c in data)]) + "\n"
 
 
@@ -84,14 +80,18 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def answer(table: Sequence[Row], column: str) -> str:
-    """How much of the deformable gain the hardware's operator keeps, in a sentence."""
-    found = kept(table, column)
-    if found is None:
+    """How much of the deformable gain the hardware's operator keeps, in a sentence; no share of a gain within noise."""
+    found = gains(table, column)
+    if not found:
         return f"- {column}: not all of depthwise 3x3, free and rounded have been trained."
-    gain, left, seeds = (100 * found[0], 100 * found[1], found[2])
-    over = f"over {seeds} seed{'s' * (seeds > 1)}"
-    first = f"- {column}: free deformable windows change AP50 by {gain:+.1f}, the hardware's by {left:+.1f}, {over}"
-    return f"{first}: {left / gain:.0%} of the gain is kept." if gain > 0 else f"{first}: no gain to keep."
+    free, ours = ([100 * g[k] for g in found] for k in (0, 1))
+    first = f"- {column}: free deformable windows change AP50 by {mean(free):+.1f}, the hardware's by {mean(ours):+.1f}"
+    if len(found) == 1:
+        return f"{first}, with one seed: whether that is more than chance is not known."
+    spread = stdev(free)
+    if mean(free) <= spread:
+        return f"{first}, over {len(found)} seeds: no gain beyond their spread of {spread:.1f}, so no share of it."
+    return f"{first}, over {len(found)} seeds: {mean(ours) / mean(free):.0%} of the gain is kept."
 
 
 def picture(table: Sequence[Row], data: Sequence[str]) -> Any:
@@ -104,15 +104,17 @@ def picture(table: Sequence[Row], data: Sequence[str]) -> Any:
     places = range(len(table))
     for axes, column in zip(every, columns, strict=True):
         if column == "published":
-            axes.barh(places, [r.variant.published or 0 for r in table], color="lightgray")
+            known = [(r.variant.published, k) for k, r in enumerate(table) if r.variant.published is not None]
+            axes.plot([v for v, _ in known], [k for _, k in known], "D", color="gray", markersize=5)
             axes.set(title="published: VOC AP, 512x512", xlim=(38, 43.5))
         elif column == "cycles":
             colours = ["tab:blue" if r.cost.kind == "estimated" else "lightsteelblue" for r in table]
             axes.barh(places, [r.cost.cycles / 1e3 for r in table], color=colours)
-            axes.set(title="kcycles: estimated (dark), reckoned", xscale="log")
+            axes.set(title="kcycles: estimated (dark), reckoned")
         else:
             values = [[100 * a for a in r.accuracy.get(column, {}).values()] for r in table]
-            axes.barh(places, [mean(v) if v else 0 for v in values], color="tan")
+            means = [(mean(v), k) for k, v in enumerate(values) if v]
+            axes.plot([m for m, _ in means], [k for _, k in means], "D", color="tan", markersize=7)
             for place, found in zip(places, values, strict=True):
                 axes.plot(found, [place] * len(found), "k.", markersize=4)
             every_value = [a for v in values for a in v] or [0.0]

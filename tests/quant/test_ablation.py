@@ -22,7 +22,7 @@ pytest.importorskip("brevitas", reason="needs the extra [quant]")
 from quant.ablation import command, costs, runs
 from quant.ablation.command import AblationError, ablate
 from quant.ablation.costs import Cost, reckoned
-from quant.ablation.results import answer, kept, markdown, picture, rows
+from quant.ablation.results import answer, gains, markdown, picture, rows
 from quant.ablation.runs import Run
 from quant.ablation.variants import VARIANTS, variant
 
@@ -127,25 +127,37 @@ def test_the_table_says_what_is_missing_and_what_is_kept(tmp_path: Path) -> None
     )
     assert "| full deformable |  |  |  | 1,000 | 2.0 | 30 | 45 | reckoned |" in lines
     assert "mini; 2 seeds, mean ± standard deviation. A part of the ablation: 5 of 20 networks." in lines
-    # only seed 0 has all three: 30, 40 and 35
     assert lines[-1] == (
-        "- scenes: free deformable windows change AP50 by +10.0, the hardware's by +5.0, over 1 seed: "
-        "50% of the gain is kept."
+        "- scenes: free deformable windows change AP50 by +10.0, the hardware's by +5.0, with one seed: "
+        "whether that is more than chance is not known."
     )
-    assert kept(table, "scenes") == (pytest.approx(0.1), pytest.approx(0.05), 1)
+    assert gains(table, "scenes") == [(pytest.approx(0.1), pytest.approx(0.05))]
     assert answer(table, "bccd") == "- bccd: not all of depthwise 3x3, free and rounded have been trained."
     picture(table, ["scenes"]).savefig(tmp_path / "p.png", dpi=60)
     width, height = Image.open(tmp_path / "p.png").size
     assert width > 300 and height > 200
 
 
-def test_no_gain_is_called_none(tmp_path: Path) -> None:
-    every = [
-        done(tmp_path, n, 0, a) for n, a in (("dw3x3", 0.4), ("deform-free", 0.3), ("deform-rounded", 0.5))
-    ]
-    assert answer(rows(every, fake()), "scenes") == (
-        "- scenes: free deformable windows change AP50 by -10.0, the hardware's by +10.0, over 1 seed: no gain to keep."
-    )
+@pytest.mark.parametrize(
+    ("free", "end"),
+    [
+        (
+            (0.40, 0.44),
+            "change AP50 by +12.0, the hardware's by +6.0, over 2 seeds: 50% of the gain is kept.",
+        ),
+        (
+            (0.29, 0.39),
+            "change AP50 by +4.0, the hardware's by +6.0, over 2 seeds: "
+            "no gain beyond their spread of 7.1, so no share of it.",
+        ),
+    ],
+)
+def test_a_share_is_given_of_a_gain_beyond_the_spread(
+    tmp_path: Path, free: tuple[float, ...], end: str
+) -> None:
+    found = {"dw3x3": (0.3, 0.3), "deform-free": free, "deform-rounded": (0.35, 0.37)}
+    every = [done(tmp_path, name, seed, a) for name, values in found.items() for seed, a in enumerate(values)]
+    assert answer(rows(every, fake()), "scenes") == f"- scenes: free deformable windows {end}"
 
 
 @pytest.fixture
