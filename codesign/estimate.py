@@ -204,7 +204,7 @@ def _step(
     descriptor = int_words(STEP_INTS, lanes) + int_words(SEGMENT_INTS * entries, lanes)
     before = ceil(described_cycles(step, memory))
     parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
-    found = chain(step, config, memory, sum(s.parameter_words for s in after))
+    found = chain(step, config, memory, after)
     words = loaded(step, config).moved + offset_words(step)
     array, window = macs
     cycles = before + max(found.cycles, parameters)

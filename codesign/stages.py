@@ -6,7 +6,7 @@ Depths of the pipelines are small beside the rest; they are those that the heade
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -26,7 +26,7 @@ from codesign.program import (
 ENTRY = 2  # cycles to enter and leave a pipelined loop
 SLOTS = 4  # kSlots of layout.hpp
 PASSES = {"none": 0, "int4": 1, "int8": 2}  # of the pointwise array
-WINDOWED = 32  # depth of the stream behind the window
+FETCHED, LOADED, WINDOWED, SUMMED = 32, 2, 32, 2  # depths of the streams behind fetch, load, window and array
 PRODUCTS = 6  # cycles between loops
 READ, FETCH, STRAIGHT, ARRANGE, WINDOW, ARRAY, FINISH, COLLECT, EMIT = 4, 3, 2, 8, 18, 24, 12, 4, 3  # depths
 POOL = 8
@@ -87,8 +87,17 @@ class Matrix:
         """Cycles of pointwise.hpp for a block of pixels: the words that arrive or the products, whichever are more."""
         return max(config.pixels * self.into, self.tiles * config.turns)
 
+    def stalled(self, config: EngineConfig) -> int:
+        """Cycles of a block that the array waits as its sums are taken one pixel a cycle, by SUMMED words and one more."""
+        products = self.tiles * config.turns
+        return max(0, (self.out - SUMMED - 1) * config.pixels + products // self.out - products)
+
     def blocks(self, config: EngineConfig) -> int:
         return ceil(self.height * self.width / config.pixels)
+
+    def emptied(self, block: float, config: EngineConfig) -> float:
+        """From what arrives last to the last sums: a block that is not full takes as long, and then the one behind it."""
+        return (self.blocks(config) - self.height * self.width / config.pixels + 1) * block + ARRAY
 
 
 def matrices(step: Step) -> tuple[Matrix, ...]:
@@ -113,11 +122,13 @@ def line_cycles(height: int, width: int, words: int) -> int:
 class Transfer:
     """What a step moves between memory and chip: one process at a port and one that orders words.
 
-    `chunks` are (words in memory order, requests) of each chunk; `words` are those of the step's side.
+    `chunks` are (words in memory order, requests) of each chunk, `parts` the same of one's segments; `words` are those
+    of the step's side.
     """
 
     words: int
     chunks: tuple[tuple[int, int], ...]
+    parts: tuple[tuple[tuple[int, int], ...], ...]
     uses: tuple[int, ...]  # words of each chunk on the step's side
     segments: int
     straight: bool
@@ -150,15 +161,17 @@ def loaded(step: Step, config: EngineConfig) -> Transfer:
     straight = plain and len(step.load) == 1
     pixels = columns if straight else min(step.load_pixels, columns)
     repeats = 1 << (min(s.up for s in step.load) if pixels == columns else 0)
-    chunks, uses = [], []
+    chunks, parts, uses = [], [], []
     for first in range(0, columns, pixels):
         here = min(pixels, columns - first)
         found = [_part(s, first, here) for s in step.load]
         chunks.append((sum(words for words, _ in found), sum(runs for _, runs in found)))
+        parts.append(tuple(found))
         uses.append(here * step.groups * repeats)
     times = rows // repeats
+    words = rows * columns * step.groups
     return Transfer(
-        rows * columns * step.groups, tuple(chunks) * times, tuple(uses) * times, len(step.load), straight
+        words, tuple(chunks) * times, tuple(parts) * times, tuple(uses) * times, len(step.load), straight
     )
 
 
@@ -167,13 +180,14 @@ def stored(step: Step, config: EngineConfig) -> Transfer:
     all_pixels, words = prod(step.stored_shape), store_words(step, config)
     straight = len(step.store) == 1
     pixels = all_pixels if straight else min(step.store_pixels, all_pixels)
-    chunks, uses = [], []
+    chunks, parts, uses = [], [], []
     for first in range(0, all_pixels, pixels):
         here = min(pixels, all_pixels - first)
         found = [_part(s, first, here) for s in step.store]
         chunks.append((sum(w for w, _ in found), sum(runs for _, runs in found)))
+        parts.append(tuple(found))
         uses.append(here * words)
-    return Transfer(all_pixels * words, tuple(chunks), tuple(uses), len(step.store), straight)
+    return Transfer(all_pixels * words, tuple(chunks), tuple(parts), tuple(uses), len(step.store), straight)
 
 
 def offset_words(step: Step) -> int:
@@ -202,14 +216,57 @@ def described_cycles(step: Step, memory: Dram) -> float:
     )
 
 
+def filter_words(step: Step) -> int:
+    """Taps and requantization rows of a step's window."""
+    return (TAP_WORDS + REQUANT_WORDS) * step.groups if step.window in ("depthwise", "deformable") else 0
+
+
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
     """Of weights and tables: for each array a run for its table and one for its weights, and one for each depthwise."""
-    window = TAP_WORDS + REQUANT_WORDS if step.window in ("depthwise", "deformable") else 0
     middle = TAP_WORDS + REQUANT_WORDS if step.middle_stride else 0
-    runs = [window * step.groups, middle * step.pointwise_out]
+    runs = [filter_words(step), middle * step.pointwise_out]
     for matrix in matrices(step):
         runs += [REQUANT_WORDS * matrix.out, matrix.tiles * tile_words(config.lanes)]
     return sum(read_cycles(words, memory) for words in runs)
+
+
+def arranged(load: Transfer, memory: Dram, pace: float) -> tuple[float, float]:
+    """When the first word leaves load.hpp, and when a reader that takes one in `pace` cycles has the last.
+
+    The words of a chunk leave in the loop that takes those of the next: as long as a request of these has no word, none
+    leaves. What has left before waits in the streams up to the reader, and no more of it than they hold.
+    """
+    wait = memory.latency + ENTRY + FETCH
+    room = (WINDOWED + LOADED) * pace
+    pushed = taken = read = float(PRODUCTS)  # last words: of fetch, of arrange, of the reader
+    first = 0.0
+    for arriving, leaving in zip((*load.parts, ()), (0, *load.uses), strict=True):
+        taken += PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
+        left = leaving
+        for words, requests in arriving:
+            here = pushed + PRODUCTS + wait  # its first word
+            length = words * memory.word_cycles + (requests - 1) * wait
+            begin, given = max(taken, here), min(words, left)
+            first = first or (begin if given else 0.0)
+            behind = max(read, begin) + given * pace
+            taken = max(begin + length, behind - room if given else 0.0)
+            pushed = max(here + length, taken - FETCHED)
+            read, left = max(read, behind, taken) if given else read, left - given
+        if left:
+            first = first or taken
+            read = max(read, taken) + left * max(pace, 1.0)
+            taken = max(taken + left, read - room)
+    return first, read
+
+
+def _stored_last(store: Transfer, memory: Dram) -> float:
+    """What a store that orders chunks does after its last word: words of a chunk leave as those of the next arrive."""
+    last = len(store.chunks) - 1
+    rest = store.port_cycles(memory, last) + PRODUCTS + ENTRY + COLLECT
+    if last > 0:
+        share = max(0.0, 1 - store.uses[last] / store.uses[last - 1])
+        rest += share * store.port_cycles(memory, last - 1) + PRODUCTS + ENTRY + COLLECT
+    return rest
 
 
 @dataclass(frozen=True)
@@ -220,27 +277,17 @@ class Chain:
     cycles: int
 
 
-def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Chain:
-    """The processes of a step, from the first request to the last response; `beside` words are read for the next."""
+def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] = ()) -> Chain:
+    """The processes of a step, from the first request to the last response. `after`: the next step, if there is one."""
     load, store = loaded(step, config), stored(step, config)
     pixels = step.out_height * step.out_width
     offsets = offset_words(step)
     into, arrays, chained = window_words(step, config), matrices(step), bool(step.middle_stride)
-    shared = memory.cycles(load.moved, offsets, store.moved, beside)
+    own, beside = (load.moved, offsets, store.moved), sum(s.parameter_words for s in after)
+    shared = memory.cycles(*own, beside)
+    whole = step.window == "pass"
 
-    # What comes before the window: words at a pace, and the first of them after a while.
-    fetch = load.port_cycles(memory)
-    arrange = float(load.words)
-    start = float(ENTRY + FETCH + PRODUCTS + memory.latency + STRAIGHT)
-    between = fetch - memory.latency  # from the first word to the last
-    if not load.straight:
-        start = PRODUCTS + load.port_cycles(memory, 0) + PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
-        arrive = [load.port_cycles(memory, i) for i in range(1, len(load.chunks))] + [0.0]
-        turn = PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
-        arrange = between = sum(max(a, u) + turn for a, u in zip(arrive, load.uses, strict=True))
-    pace_in = max(between, arrange) / load.words
-
-    # What comes behind it: blocks of pixels, and a while from their last word to the last response.
+    # What comes behind the window: blocks of pixels, and a while from their last word to the last response.
     emit = store.port_cycles(memory)
     collect = (
         float(store.words) if store.straight else sum(u + PRODUCTS + ENTRY + COLLECT for u in store.uses)
@@ -251,7 +298,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     left = store.words
     end = float(memory.latency + ENTRY + EMIT + FETCH)
     if not store.straight:
-        end += store.uses[-1] + store.port_cycles(memory, len(store.chunks) - 1) + COLLECT
+        end += _stored_last(store, memory)
     if step.pool_stride:
         left = line_cycles(*step.middle_shape, store_words(step, config))
         end += (step.middle_shape[1] + 1) * max(store_words(step, config), SLOTS) + POOL
@@ -260,34 +307,48 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
     if arrays:
         last = arrays[-1]
         share = last.height * last.width / pixels  # pixels of the last array for each of the window
-        block = max(last.block(config), config.pixels * max(behind / share, last.out))
+        alone = max(float(m.block(config) + m.stalled(config)) for m in arrays)
+        block = max(
+            float(last.block(config) + last.stalled(config)), config.pixels * max(behind / share, last.out)
+        )
         array = max(float(m.blocks(config) + 1) * m.block(config) for m in arrays) + ARRAY
-        emptied = block + config.pixels * last.out + ARRAY + FINISH
+        emptied = last.emptied(block, config)
+        flushed = emptied + config.pixels * last.out + FINISH
         if chained:
             first = arrays[0]
-            mine = max(first.block(config), config.pixels * max(first.out, SLOTS))
+            alone = float(first.block(config))
+            mine = max(alone, config.pixels * max(first.out, SLOTS))
             row = max((first.width + 1) * max(first.out, SLOTS), last.width * block / config.pixels)
             lag = (
                 _until(first, last, step.middle_stride, config) * mine
                 + last.blocks(config) * block
-                + emptied
+                + flushed
                 + end
             )
-            end += mine + config.pixels * first.out + ARRAY + FINISH + row + emptied
+            end += mine + config.pixels * first.out + ARRAY + FINISH + row + flushed
             pace = max(mine, block * share)
         else:
-            end += emptied
-            pace = max(block, *(float(m.block(config)) for m in arrays))
+            end += flushed
+            pace = max(block, alone)
         pace_out = pace / (config.pixels * into)
-        slack = pace + WINDOWED * pace_out
+        slack = WINDOWED * pace_out + pace - alone  # what a slow store holds up, the array has room for
     else:
-        array = float(pixels * into)
+        array, emptied = float(pixels * into), 0.0
         pace_out = max(1.0, behind / into)
         slack = WINDOWED * pace_out
 
+    # What comes before the window: words at a pace, and the first of them after a while.
+    if load.straight:
+        start = float(ENTRY + FETCH + PRODUCTS + memory.latency + STRAIGHT)
+        between = max(load.port_cycles(memory) - memory.latency, load.words * pace_out if whole else 0.0)
+    else:
+        start, ended = arranged(load, memory, pace_out if whole else 1.0)
+        between = ended - start
+    pace_in = between / load.words
+
     # The window takes and gives words in one loop, so that either side can hold up the other.
-    if step.window == "pass":
-        middle = load.words * max(pace_in, pace_out)
+    if whole:
+        middle = done = between
     else:
         here = behind_it = 0.0  # when the window and the array are done with the rows so far
         for arrives, leaves in window_rows(step, config):
@@ -296,17 +357,25 @@ def chain(step: Step, config: EngineConfig, memory: Dram, beside: int = 0) -> Ch
             behind_it = max(max(behind_it, here) + leaves * pace_out, given)
             here = max(given, behind_it - slack)  # no further ahead than streams and blocks have room
             here += (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
+        done = here
         middle = max(behind_it, here - end)  # what it does after its last word delays nobody
         middle = max(middle, load.words * pace_in)
     stages = {
         "compute": ceil(array),
-        "load": ceil(max(fetch, arrange)),
+        "load": ceil(max(load.port_cycles(memory), load.words)),
         "offsets": ceil(offsets * memory.word_cycles),
         "window": window_cycles(step, config),
         "store": ceil(max(emit, collect)),
         "DRAM": shared,
     }
-    return Chain(stages, ceil(start + max(middle + end, float(shared) + end, lag)))
+    # What the next step needs comes beside the products, then after them: first the arrays', then the window's.
+    turns = [(m.blocks(config) + 1) * m.block(config) for m in arrays] or [pixels * into]
+    tiles = [m.tiles * tile_words(config.lanes) for s in after for m in matrices(s)]
+    rest = max((max(0, n - t) for n, t in zip(tiles, turns, strict=False)), default=0)
+    filters = sum(filter_words(s) for s in after)
+    taken = max(done, middle + emptied + rest if rest else 0.0) + filters
+    longest = max(middle + end, memory.cycles(*own) + end, lag, middle + emptied + rest, taken)
+    return Chain(stages, ceil(max(start + longest, READ + memory.latency + shared)))
 
 
 def _until(first: Matrix, last: Matrix, stride: int, config: EngineConfig) -> int:

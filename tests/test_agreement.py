@@ -16,6 +16,7 @@ from codesign.cycles import Simulation, simulate
 from codesign.dram import dram
 from codesign.emit import sources
 from codesign.estimate import Estimate, estimate
+from codesign.explore import explore
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.shipped import models
@@ -24,6 +25,8 @@ from tests.test_estimate import verb
 
 WITHIN = 0.05
 SMALL = {"widths": (6, 24, 40, 64, 80), "repeats": (1, 2, 1), "decoder": (33, 20, 16), "head": 17}
+MEDIUM = {"widths": (24, 60, 120, 136, 256), "repeats": (1, 2, 1), "decoder": (128, 64, 48), "head": 48}
+BOARDS = ("ultra96", "pynq-z2", "zcu104", "kv260")
 RANDOM = (  # board, lanes, (pixels, turns), graph
     ("ultra96", 16, (2, 1), {"seed": 1, "size": 64}),
     ("ultra96", 4, (1, 1), {"seed": 2, "size": (32, 96), "max_offset": 3, **SMALL}),
@@ -31,6 +34,9 @@ RANDOM = (  # board, lanes, (pixels, turns), graph
     ("pynq-z2", 16, (4, 4), {"seed": 4, "size": 32}),
     ("zcu104", 2, (5, 1), {"seed": 5, "size": (40, 24)}),
     ("kv260", 16, (8, 1), {"seed": 6, "size": 128, **SMALL}),
+    ("pynq-z2", 8, (13, 2), {"seed": 7, "size": 96, **MEDIUM}),  # an array that its store holds up
+    ("kv260", 8, (13, 1), {"seed": 8, "size": 64, **MEDIUM}),  # lists of segments that hold up an array
+    ("ultra96", 16, (11, 4), {"seed": 9, "size": (64, 96), **MEDIUM}),
 )
 
 
@@ -79,7 +85,14 @@ def test_windows_of_five_by_five():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("board", ["ultra96", "pynq-z2"])
+@pytest.mark.parametrize("board", BOARDS)
+def test_random_graphs_on_the_engine_that_is_searched(board):
+    graph = random_codenet_graph(seed=7 + BOARDS.index(board), size=(96, 128), **MEDIUM)
+    assert_agree(*both(explore(graph, load_board(board)).plan, board))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("name", [m.name for m in models()])
 def test_zoo(name, board, tmp_path, capsys):
     """On the engine that `build` chooses, through the command."""
