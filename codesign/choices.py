@@ -37,14 +37,14 @@ class Choice:
         return f"{c.lanes} lanes, array {c.pixels}x{c.turns}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
 
     def to_json(self) -> dict[str, Any]:
-        names = ("lanes", "pixels", "turns", "weight_tiles", "row_words")
+        names = ("lanes", "arrays", "pixels", "turns", "weight_tiles", "row_words")
         shape = {name: getattr(self.config, name) for name in names}
         return {"engine": str(self)} | shape | {k: v for k, v in asdict(self).items() if k != "config"}
 
 
 def weight_kib(config: EngineConfig) -> float:
-    """Of int4 weights on chip for one step."""
-    return config.weight_tiles * config.lanes**2 / 2048
+    """Of int4 weights on chip for one step, of all arrays."""
+    return config.arrays * config.weight_tiles * config.lanes**2 / 2048
 
 
 @dataclass(frozen=True)

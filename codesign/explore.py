@@ -1,10 +1,10 @@
-"""Which engine for a model on a board: lanes, shape of the array, memories on chip and fusion, by what is estimated.
+"""Which engine for a model on a board: lanes, arrays, memories on chip and fusion, by what is estimated.
 
     found = explore(graph, board)
     found.plan          of the engine that is taken
     found.choices       every engine that fits and was estimated, the one taken first
 
-A point of the search is lanes, pixels and turns of the array, bytes of weights and words of a row on chip. What an
+A point of the search is lanes, arrays with their pixels and turns, bytes of weights and words of a row on chip. What an
 engine needs is quickly counted, so that only those that fit are estimated, and a plan serves every shape of the array.
 Few points are all looked at. Of many, Optuna's TPE looks at some, the largest arrays with the usual memories first;
 then one thing after the other is changed in the best, until none is better. Last, a window is stored rather than fused
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 16
 TURNS = (4, 2, 1)
+ARRAYS = (1, 2)
 WEIGHT_KIB = (16, 32, 64, 128)
 ROW_WORDS = (256, 512, 1024)
 SLACK = 1.02  # of two engines as fast as this, the smaller one
-FEW = 64  # points that are all looked at
+FEW = 100  # points that are all looked at
 TRIALS = 80  # of more
 RANDOM = 10  # of them, before TPE has a model
 SEED = 0  # the same engine every time
@@ -99,10 +100,11 @@ class _Search:
             "lanes": _lanes(board) if lanes is None else (lanes,),
             "weight_kib": WEIGHT_KIB,
             "row_words": ROW_WORDS,
+            "arrays": ARRAYS,
             "turns": TURNS if array is None else (array[1],),
             "pixels": range(1, MOST_PIXELS + 1) if array is None else (array[0],),
         }
-        self.plans: dict[tuple[int, int, int], Plan] = {}
+        self.plans: dict[tuple[int, int, int, int], Plan] = {}
         self.found: dict[EngineConfig, tuple[Choice, Point]] = {}
         self.misses: dict[EngineConfig, float] = {}  # over the budget, and by what factor at most
 
@@ -124,11 +126,11 @@ class _Search:
         seen: Point = {}
         while (best := self._best()[1]) != seen:
             seen = best
-            for name in ("lanes", "weight_kib", "row_words"):
+            for name in ("lanes", "weight_kib", "row_words", "arrays"):
                 for value in self.space[name]:
                     self._value(best | {name: value})
-            for turns, pixels in product(self.space["turns"], self.space["pixels"]):
-                self._value(best | {"turns": turns, "pixels": pixels})
+            for arrays, turns, pixels in product(*(self.space[n] for n in ("arrays", "turns", "pixels"))):
+                self._value(best | {"arrays": arrays, "turns": turns, "pixels": pixels})
 
     def _value(self, point: Point) -> float:
         """Frames/s of an engine that fits; below zero, and the lower the larger, where it does not."""
@@ -147,18 +149,18 @@ class _Search:
         return speed
 
     def _plan(self, point: Point) -> Plan:
-        """Of its lanes and memories, as far as the model can use them: the array changes no step."""
-        lanes, kib, words = (point[name] for name in ("lanes", "weight_kib", "row_words"))
+        """Of its lanes, arrays and memories, as far as the model can use them: the shape of arrays changes no step."""
+        lanes, kib, words, arrays = (point[name] for name in ("lanes", "weight_kib", "row_words", "arrays"))
         most_kib, most_words = self.space["weight_kib"][-1], self.space["row_words"][-1]
-        most = self._planned(lanes, most_kib, most_words)
+        most = self._planned(lanes, most_kib, most_words, arrays)
         kib = most_kib if kib >= weight_kib(most.config) else kib
         words = most_words if words >= most.config.row_words else words
-        return self._planned(lanes, kib, words)
+        return self._planned(lanes, kib, words, arrays)
 
-    def _planned(self, lanes: int, kib: int, words: int) -> Plan:
-        key = lanes, kib, words
+    def _planned(self, lanes: int, kib: int, words: int, arrays: int) -> Plan:
+        key = lanes, kib, words, arrays
         if key not in self.plans:
-            self.plans[key] = plan(self.graph, lanes, limits=Limits(kib << 10, words))
+            self.plans[key] = plan(self.graph, lanes, arrays=arrays, limits=Limits(kib << 10, words))
         return self.plans[key]
 
     def _config(self, point: Point) -> EngineConfig | None:
@@ -176,10 +178,10 @@ class _Search:
         """The usual memories, with the largest array that fits for each number of lanes and turns."""
         usual = {"weight_kib": Limits().weight_bytes >> 10, "row_words": Limits().row_words}
         starts = []
-        for lanes in self.space["lanes"]:
-            for turns in self.space["turns"]:
-                every = [usual | {"lanes": lanes, "turns": turns, "pixels": n} for n in self.space["pixels"]]
-                starts += [next(filter(self._fits, reversed(every)), every[0])]
+        for lanes, arrays, turns in product(*(self.space[name] for name in ("lanes", "arrays", "turns"))):
+            these = usual | {"lanes": lanes, "arrays": arrays, "turns": turns}
+            every = [these | {"pixels": n} for n in self.space["pixels"]]
+            starts += [next(filter(self._fits, reversed(every)), every[0])]
         return starts
 
     def _study(self, trials: int | None, starts: Sequence[Point]) -> None:
@@ -251,24 +253,24 @@ def _difference(name: str, config: EngineConfig) -> str:
         "lanes": f"{config.lanes} lanes",
         "weight_kib": f"{weight_kib(config):g} KiB of weights",
         "row_words": f"rows of {config.row_words}",
+        "arrays": f"{config.arrays} arrays",
     }
     return texts.get(name, f"an array of {config.pixels}x{config.turns}")
 
 
 def stored_windows(graph: Graph, config: EngineConfig, board: Board) -> tuple[str, ...]:
-    """Results of windows that are stored: where a step for the window and one behind it cost less than one for both."""
+    """Results that are stored although they could be fused: where steps of their own cost less than one for all."""
     fused = plan(graph, config=config)
     try:
         single = _by_nodes(plan(graph, config=config, fuse=False), board)
     except PlanError:  # the engine was made for fused windows, and has no room for others
         return ()
     together = _by_nodes(fused, board)
-    windows = {nodes[0]: nodes for nodes in single}
     chosen = []
     for nodes, cycles in together.items():
-        window = windows[nodes[0]]
-        if nodes != window and single[window] + single[nodes[len(window) :]] < cycles:
-            chosen.append(window[-1])
+        parts = [one for one in single if set(one) < set(nodes)]
+        if sum(map(len, parts)) == len(nodes) and sum(single[one] for one in parts) < cycles:
+            chosen += [one[-1] for one in parts if one[-1] != nodes[-1]]
     made = plan(graph, config=config, apart=chosen)
     return tuple(chosen) if _cost(made, board).cycles < _cost(fused, board).cycles else ()
 

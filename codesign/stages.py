@@ -88,7 +88,7 @@ class Matrix:
         return max(config.pixels * self.into, self.tiles * config.turns)
 
     def stalled(self, config: EngineConfig) -> int:
-        """Cycles of a block that the array waits as its sums are taken one pixel a cycle, by SUMMED words and one more."""
+        """Cycles of a block that the array waits as its sums are taken a pixel a cycle: SUMMED words and one later."""
         products = self.tiles * config.turns
         return max(0, (self.out - SUMMED - 1) * config.pixels + products // self.out - products)
 
@@ -96,7 +96,7 @@ class Matrix:
         return ceil(self.height * self.width / config.pixels)
 
     def emptied(self, block: float, config: EngineConfig) -> float:
-        """From what arrives last to the last sums: a block that is not full takes as long, and then the one behind it."""
+        """From what arrives last to the last sums: a block not full takes as long, and so does the one behind it."""
         return (self.blocks(config) - self.height * self.width / config.pixels + 1) * block + ARRAY
 
 

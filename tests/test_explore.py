@@ -12,7 +12,7 @@ from codesign.board import load_board
 from codesign.bundle import load
 from codesign.errors import PlanError
 from codesign.estimate import estimate
-from codesign.explore import MOST_PIXELS, ROW_WORDS, SLACK, TURNS, WEIGHT_KIB, explore, stored_windows
+from codesign.explore import ARRAYS, MOST_PIXELS, ROW_WORDS, SLACK, TURNS, WEIGHT_KIB, explore, stored_windows
 from codesign.fit import Limits
 from codesign.ir import evaluate
 from codesign.plan import plan
@@ -51,8 +51,8 @@ def test_as_good_as_looking_at_every_point(name, seed, size):
     graph, board = random_codenet_graph(seed=seed, size=size, decoder=(64, 40, 24)), load_board(name)
     reached = explore(graph, board, lanes=8).choices[0].frames_per_s
     best = 0.0
-    for kib, words in product(WEIGHT_KIB, ROW_WORDS):
-        made = plan(graph, 8, limits=Limits(kib << 10, words))
+    for kib, words, arrays in product(WEIGHT_KIB, ROW_WORDS, ARRAYS):
+        made = plan(graph, 8, arrays=arrays, limits=Limits(kib << 10, words))
         for turns, pixels in product(TURNS, range(1, MOST_PIXELS + 1)):
             config = replace(made.config, turns=turns, pixels=pixels)
             if fits(resources(config), board):
