@@ -34,16 +34,22 @@ class Choice:
 
     def __str__(self) -> str:
         c = self.config
-        return f"{c.lanes} lanes, array {c.pixels}x{c.turns}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
+        return f"{c.lanes} lanes, {array_text(c)}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
 
     def to_json(self) -> dict[str, Any]:
-        names = ("lanes", "arrays", "pixels", "turns", "weight_tiles", "row_words")
+        names = ("lanes", "arrays", "pixels", "turns", "fabric", "weight_tiles", "row_words")
         shape = {name: getattr(self.config, name) for name in names}
         return {"engine": str(self)} | shape | {k: v for k, v in asdict(self).items() if k != "config"}
 
 
+def array_text(config: EngineConfig) -> str:
+    """`array 5x2`, `two arrays 5x4`; with pixels that are multiplied in LUTs, `array 7x2 (2 in LUTs)`."""
+    shape = f"{config.pixels}x{config.turns}" + (f" ({config.fabric} in LUTs)" if config.fabric else "")
+    return f"array {shape}" if config.arrays == 1 else f"two arrays {shape}"
+
+
 def weight_kib(config: EngineConfig) -> float:
-    """Of int4 weights on chip for one step, of all arrays."""
+    """Of int4 weights on chip for one step."""
     return config.arrays * config.weight_tiles * config.lanes**2 / 2048
 
 

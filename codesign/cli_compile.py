@@ -184,6 +184,7 @@ def build_bundle(
         "bundle": str(output),
         "board": facts.name,
         "lanes": program.lanes,
+        "arrays": made.config.arrays,
         "array": [made.config.pixels, made.config.turns],
         "budget": {"DSP": facts.dsps, "BRAM36": facts.bram36, "LUT": facts.luts},
         "steps": len(program.steps),

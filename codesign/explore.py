@@ -1,26 +1,29 @@
-"""Which engine for a model on a board: lanes, arrays, memories on chip and fusion, by what is estimated.
+"""Which engine for a model on a board: lanes, shape of the array, memories on chip and fusion, by what is estimated.
 
     found = explore(graph, board)
     found.plan          of the engine that is taken
     found.choices       every engine that fits and was estimated, the one taken first
 
-A point of the search is lanes, arrays with their pixels and turns, bytes of weights and words of a row on chip. What an
-engine needs is quickly counted, so that only those that fit are estimated, and a plan serves every shape of the array.
+A point of the search is lanes, one array or two, their pixels and turns, bytes of weights and words of a row on chip.
+Pixels for which a board has no DSPs are multiplied in LUTs. What an engine needs is quickly counted, so that only those
+that fit are estimated, and a plan serves every shape of the arrays.
 Few points are all looked at. Of many, Optuna's TPE looks at some, the largest arrays with the usual memories first;
-then one thing after the other is changed in the best, until none is better. Last, a window is stored rather than fused
-with the convolution behind it where a step for each is estimated faster on the engine that is taken.
+then one thing after the other is changed in the best, until none is better. Last, what a step would join is stored
+instead where a step for each part is estimated faster on the engine that is taken: what lies between 1x1, depthwise and
+1x1, the result of a window, or of a convolution before a max-pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
+from math import ceil, inf, prod
 from typing import TYPE_CHECKING
 
 from codesign.board import LANES, Board
-from codesign.choices import Choice, Result, keep, kept, key_of, weight_kib
+from codesign.choices import Choice, Result, array_text, keep, kept, key_of, weight_kib
+from codesign.drafts import drafts
 from codesign.errors import PlanError
 from codesign.estimate import Estimate, estimate
 from codesign.fit import Limits
@@ -32,9 +35,9 @@ from codesign.resources import budget, fits, over_budget, placed, resources
 if TYPE_CHECKING:
     import optuna
 
-MOST_PIXELS = 16
+MOST_PIXELS = 20
+LUT_SHARE = 0.92  # of a board's, for an engine that multiplies in them: the design around it needs some
 TURNS = (4, 2, 1)
-ARRAYS = (1, 2)
 WEIGHT_KIB = (16, 32, 64, 128)
 ROW_WORDS = (256, 512, 1024)
 SLACK = 1.02  # of two engines as fast as this, the smaller one
@@ -98,14 +101,15 @@ class _Search:
         self.graph, self.board, self.say = graph, board, say
         self.space: dict[str, Sequence[int]] = {  # every list from small to large engines
             "lanes": _lanes(board) if lanes is None else (lanes,),
+            "arrays": (1, 2) if array is None else (1,),
             "weight_kib": WEIGHT_KIB,
             "row_words": ROW_WORDS,
-            "arrays": ARRAYS,
             "turns": TURNS if array is None else (array[1],),
             "pixels": range(1, MOST_PIXELS + 1) if array is None else (array[0],),
         }
         self.plans: dict[tuple[int, int, int, int], Plan] = {}
         self.found: dict[EngineConfig, tuple[Choice, Point]] = {}
+        self.fronts = chained(graph)
         self.misses: dict[EngineConfig, float] = {}  # over the budget, and by what factor at most
 
     def run(self) -> Result:
@@ -116,7 +120,7 @@ class _Search:
         self._around()
         best, point = self._best()
         others = sorted((c for c, _ in self.found.values() if c is not best), key=lambda c: -c.frames_per_s)
-        apart = stored_windows(self.graph, best.config, self.board)
+        apart = stored_apart(self.graph, best.config, self.board)
         made = plan(self.graph, config=best.config, apart=apart)
         best = replace(best, frames_per_s=_speed(made, self.board))
         return Result((best, *others), apart, self._end(best, point))
@@ -126,10 +130,12 @@ class _Search:
         seen: Point = {}
         while (best := self._best()[1]) != seen:
             seen = best
-            for name in ("lanes", "weight_kib", "row_words", "arrays"):
+            for name in ("lanes", "weight_kib", "row_words"):
                 for value in self.space[name]:
                     self._value(best | {name: value})
-            for arrays, turns, pixels in product(*(self.space[n] for n in ("arrays", "turns", "pixels"))):
+            for arrays, turns, pixels in product(
+                *(self.space[name] for name in ("arrays", "turns", "pixels"))
+            ):
                 self._value(best | {"arrays": arrays, "turns": turns, "pixels": pixels})
 
     def _value(self, point: Point) -> float:
@@ -140,25 +146,41 @@ class _Search:
         if config in self.found:
             return self.found[config][0].frames_per_s
         size = budget(resources(config), self.board)
-        if any(need > have for _, need, have in size):
+        if any(need > have for _, need, have in size) or not _has_luts(config, self.board):
             self.misses[config] = max(need / max(have, 1) for _, need, have in size)
             return -self.misses[config]
-        speed = _speed(replace(self._plan(point), config=config), self.board)
+        speed = self._speed(point, config)
         used = {what: need for what, need, _ in size}
         self.found[config] = Choice(config, speed, used["DSP"], used["BRAM36"], used["LUT"]), point
         return speed
 
-    def _plan(self, point: Point) -> Plan:
-        """Of its lanes, arrays and memories, as far as the model can use them: the shape of arrays changes no step."""
-        lanes, kib, words, arrays = (point[name] for name in ("lanes", "weight_kib", "row_words", "arrays"))
+    def _speed(self, point: Point, config: EngineConfig) -> float:
+        """Where a chain does not pay, its parts are counted."""
+        whole = _cost(replace(self._plan(point), config=config), self.board)
+        if config.arrays == 1 or not self.fronts:
+            return 1 / whole.seconds
+        parts = _by_nodes(replace(self._plan(point, chains=False), config=config), self.board)
+        together = _by_nodes(replace(self._plan(point), config=config), self.board)
+        saved = sum(max(0, cycles - _split(nodes, parts)[0]) for nodes, cycles in together.items())
+        return whole.clock_hz / (whole.cycles - saved)
+
+    def _plan(self, point: Point, chains: bool = True) -> Plan:
+        """Of its lanes and memories, as far as the model can use them: the array changes no step."""
+        lanes, arrays, kib, words = (point[name] for name in ("lanes", "arrays", "weight_kib", "row_words"))
         most_kib, most_words = self.space["weight_kib"][-1], self.space["row_words"][-1]
-        most = self._planned(lanes, most_kib, most_words, arrays)
+        most = self._planned(lanes, arrays, most_kib, most_words)
         kib = most_kib if kib >= weight_kib(most.config) else kib
         words = most_words if words >= most.config.row_words else words
-        return self._planned(lanes, kib, words, arrays)
+        made = self._planned(lanes, arrays, kib, words)
+        if chains:
+            return made
+        key = lanes, -arrays, kib, words
+        if key not in self.plans:
+            self.plans[key] = plan(self.graph, config=made.config, apart=self.fronts)
+        return self.plans[key]
 
-    def _planned(self, lanes: int, kib: int, words: int, arrays: int) -> Plan:
-        key = lanes, kib, words, arrays
+    def _planned(self, lanes: int, arrays: int, kib: int, words: int) -> Plan:
+        key = lanes, arrays, kib, words
         if key not in self.plans:
             self.plans[key] = plan(self.graph, lanes, arrays=arrays, limits=Limits(kib << 10, words))
         return self.plans[key]
@@ -168,19 +190,19 @@ class _Search:
         if point["lanes"] % point["turns"]:
             return None
         config = replace(self._plan(point).config, pixels=point["pixels"], turns=point["turns"])
-        return placed(config, self.board)
+        return in_luts(placed(config, self.board), self.board)
 
     def _fits(self, point: Point) -> bool:
         config = self._config(point)
-        return config is not None and fits(resources(config), self.board)
+        return config is not None and fits(resources(config), self.board) and _has_luts(config, self.board)
 
     def _starts(self) -> list[Point]:
         """The usual memories, with the largest array that fits for each number of lanes and turns."""
         usual = {"weight_kib": Limits().weight_bytes >> 10, "row_words": Limits().row_words}
         starts = []
         for lanes, arrays, turns in product(*(self.space[name] for name in ("lanes", "arrays", "turns"))):
-            these = usual | {"lanes": lanes, "arrays": arrays, "turns": turns}
-            every = [these | {"pixels": n} for n in self.space["pixels"]]
+            first = usual | {"lanes": lanes, "arrays": arrays, "turns": turns}
+            every = [first | {"pixels": n} for n in self.space["pixels"]]
             starts += [next(filter(self._fits, reversed(every)), every[0])]
         return starts
 
@@ -224,12 +246,15 @@ class _Search:
             at = list(values).index(point[name])
             larger = point | {name: values[min(at + 1, len(values) - 1)]}
             config = self._config(larger)
-            if config is None or fits(resources(config), self.board):
+            if config is None or self._fits(larger):
                 continue
-            if _speed(replace(self._plan(larger), config=config), self.board) > best.frames_per_s:
-                over = [(need / max(have, 1), what, need, have)
-                        for what, need, have in budget(resources(config), self.board)]  # fmt: skip
-                excess, what, need, have = max(over)
+            if self._speed(larger, config) > best.frames_per_s:
+                excess, what, need, have = max(
+                    (need / max(limit, 1), what, need, have)
+                    for (what, need, have), (_, _, limit) in zip(
+                        budget(resources(config), self.board), _limits(config, self.board), strict=True
+                    )
+                )  # fmt: skip
                 lacking.append(
                     (excess, f"{_difference(name, config)} would need {need:,} {what} of {have:,}")
                 )
@@ -253,26 +278,64 @@ def _difference(name: str, config: EngineConfig) -> str:
         "lanes": f"{config.lanes} lanes",
         "weight_kib": f"{weight_kib(config):g} KiB of weights",
         "row_words": f"rows of {config.row_words}",
-        "arrays": f"{config.arrays} arrays",
     }
-    return texts.get(name, f"an array of {config.pixels}x{config.turns}")
+    return texts.get(name, array_text(config))
 
 
-def stored_windows(graph: Graph, config: EngineConfig, board: Board) -> tuple[str, ...]:
-    """Results that are stored although they could be fused: where steps of their own cost less than one for all."""
-    fused = plan(graph, config=config)
+def in_luts(config: EngineConfig, board: Board) -> EngineConfig:
+    """With as many pixels of each array multiplied in LUTs as DSPs are missing."""
+    need = resources(config).dsps
+    each = need // max(1, config.pixels - config.fabric)  # one pixel of every array
+    missing = min(config.pixels, ceil(max(0, need - board.dsps) / each)) if each else 0
+    return replace(config, fabric=missing)
+
+
+def _limits(config: EngineConfig, board: Board) -> tuple[tuple[str, int, int], ...]:
+    """As `budget`, of a board without the LUTs that an engine must leave."""
+    luts = int(LUT_SHARE * board.luts) if config.fabric else board.luts
+    return budget(resources(config), replace(board, luts=luts))
+
+
+def _has_luts(config: EngineConfig, board: Board) -> bool:
+    """Whether an engine that multiplies in LUTs leaves some."""
+    return all(need <= have for what, need, have in _limits(config, board) if what == "LUT")
+
+
+def chained(graph: Graph) -> tuple[str, ...]:
+    """Results of convolutions that an engine of two arrays need not store."""
+    return tuple(d.front.name for d in drafts(graph) if d.front is not None)
+
+
+def stored_apart(graph: Graph, config: EngineConfig, board: Board) -> tuple[str, ...]:
+    """Results that are stored: where a step that makes them and one that reads them cost less than one for both."""
+    whole = plan(graph, config=config)
+    chosen: list[str] = []
+    if config.arrays == 2:
+        chosen += _cheaper_apart(whole, plan(graph, config=config, apart=chained(graph)), board)
     try:
-        single = _by_nodes(plan(graph, config=config, fuse=False), board)
+        single = plan(graph, config=config, fuse=False)
     except PlanError:  # the engine was made for fused windows, and has no room for others
-        return ()
-    together = _by_nodes(fused, board)
-    chosen = []
-    for nodes, cycles in together.items():
-        parts = [one for one in single if set(one) < set(nodes)]
-        if sum(map(len, parts)) == len(nodes) and sum(single[one] for one in parts) < cycles:
-            chosen += [one[-1] for one in parts if one[-1] != nodes[-1]]
+        single = whole
+    chosen += _cheaper_apart(plan(graph, config=config, apart=chosen), single, board)
     made = plan(graph, config=config, apart=chosen)
-    return tuple(chosen) if _cost(made, board).cycles < _cost(fused, board).cycles else ()
+    return tuple(chosen) if _cost(made, board).cycles < _cost(whole, board).cycles else ()
+
+
+def _cheaper_apart(whole: Plan, parts: Plan, board: Board) -> list[str]:
+    single, found = _by_nodes(parts, board), []
+    for nodes, cycles in _by_nodes(whole, board).items():
+        apart, result = _split(nodes, single)
+        if apart < cycles:
+            found.append(result)
+    return found
+
+
+def _split(nodes: tuple[str, ...], single: Mapping[tuple[str, ...], int]) -> tuple[float, str]:
+    """Cycles of two steps that compute the same, and the result that they store between them; no two: infinity."""
+    for k in range(1, len(nodes)):
+        if nodes[:k] in single and nodes[k:] in single:
+            return single[nodes[:k]] + single[nodes[k:]], nodes[k - 1]
+    return inf, ""
 
 
 def _by_nodes(made: Plan, board: Board) -> dict[tuple[str, ...], int]:

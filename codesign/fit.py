@@ -13,7 +13,7 @@ from codesign.ir import Graph
 from codesign.layout import Layout, Run
 from codesign.ops import Add, Conv, DeformDwConv, DwConv, Requant
 from codesign.ports import Ints
-from codesign.program import EngineConfig, constant_name
+from codesign.program import LEAST_LINE, EngineConfig, constant_name
 
 MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit
 
@@ -160,13 +160,13 @@ def needs(
         else:
             need("input_words", len(w.second_rows), where)
             need("middle_groups", len(w.middle), where)
-            need("middle_words", w.draft.front.shape[1] * len(w.middle), where)
+            need("middle_words", max(LEAST_LINE, w.draft.front.shape[1] * len(w.middle)), where)
             for tiles, words in w.matrices(len(layouts[where].order), 2):
                 need("weight_tiles", tiles * words, where)
                 need("output_words", words, where)
         if w.draft.pool:
             least = 1 if w.draft.front is None else len(layouts[where].order)
-            need("pool_words", w.line_width * least, where)
+            need("pool_words", max(LEAST_LINE, w.line_width * least), where)
             need("pool_groups", least, where)
     return found
 
@@ -213,7 +213,7 @@ def unchained(
     tiles = limits.tiles(lanes, arrays) if config is None else config.weight_tiles
     front = w.draft.front
     if front is not None:
-        fits = arrays == 2 and front.shape[1] * len(w.middle) <= line
+        fits = arrays == 2 and max(LEAST_LINE, front.shape[1] * len(w.middle)) <= line
         fits = fits and all(i * o <= tiles for i, o in w.matrices(out, 2))
         if config is not None:
             words = [o for _, o in w.matrices(out, 2)]
@@ -225,7 +225,7 @@ def unchained(
         least = 1 if front is None else out
         line = limits.line_words if config is None else config.pool_words
         groups = least if config is None else config.pool_groups
-        if w.line_width * least > line or least > groups:
+        if max(LEAST_LINE, w.line_width * least) > line or least > groups:
             found.add(w.draft.pooled)
     return frozenset(found)
 

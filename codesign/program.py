@@ -21,6 +21,7 @@ HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 44, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
+LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
 WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather")
@@ -81,8 +82,8 @@ class EngineConfig:
     fabric: int = 0  # of them, pixels whose multipliers are made of LUTs
     middle_words: int = 1  # of a row between the arrays
     middle_groups: int = 1  # words a pixel between the arrays
-    pool_words: int = 512  # of a row that is pooled behind the arrays
-    pool_groups: int = 64  # words a pixel of it
+    pool_words: int = 1  # of a row that is pooled behind the arrays; 1: nothing is
+    pool_groups: int = 1  # words a pixel of it
 
     @property
     def chunk_words(self) -> int:

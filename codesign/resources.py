@@ -34,7 +34,7 @@ from codesign.fabric import (
     shifter_luts,
     tree_adders,
 )
-from codesign.program import EngineConfig
+from codesign.program import LEAST_LINE, EngineConfig
 
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
@@ -165,9 +165,15 @@ def _window_others(lanes: int, pack_log2: int) -> Unit:
     return Unit("window: max-pool and gather", logic_luts=luts, ffs=lanes * (8 + 3) * ACT_BITS)
 
 
-def _tail_pool(lanes: int) -> Unit:
+def _pool(config: EngineConfig) -> tuple[Unit, ...]:
+    """Behind the arrays; nothing of it is there without room for a row."""
+    n = config.lanes
     largest = 8 * (comparison_luts(ACT_BITS) + choice_luts(2, ACT_BITS))
-    return Unit("tail: max-pool", logic_luts=lanes * (largest + 9 * ACT_BITS), ffs=lanes * (8 + 9) * ACT_BITS)
+    return (
+        Unit("tail: max-pool", logic_luts=n * (largest + 9 * ACT_BITS), ffs=n * (8 + 9) * ACT_BITS),
+        memory("pool rows", config.pool_words, 9 * n, 2),
+        memory("pool columns", config.pool_groups, 9 * n, 6),
+    )
 
 
 def _middle_taps(lanes: int, tap_bits: int) -> Unit:
@@ -239,7 +245,7 @@ def resources(config: EngineConfig) -> Resources:
         _times(products_in_luts(n, config.fabric, n // config.turns, config.acc_bits), arrays),
         window_taps(n, config.ring_rows, config.tap_bits),
         _window_others(n, config.pack_log2),
-        _tail_pool(n),
+        *(_pool(config) if config.pool_words >= LEAST_LINE else ()),
         requantizer(2 * arrays * n, config),
         Unit("pointwise: word of sums", ffs=arrays * sums),
         Unit("finish: pixels of a block", logic_luts=arrays * n * choice_luts(config.pixels, config.acc_bits),
@@ -257,8 +263,6 @@ def resources(config: EngineConfig) -> Resources:
         memory("window requantization", 2 * config.window_groups, row, uram=ultra),
         memory("pointwise requantization", 2 * config.output_words, row, arrays),
         *(_middle(config, row) if arrays == 2 else ()),
-        memory("pool rows", config.pool_words, 9 * n, 2),
-        memory("pool columns", config.pool_groups, 9 * n, 6),
         memory("kept words", 2 * config.input_words, 9 * n, arrays * config.pixels),
         memory("finish: words of a block", 2 * config.output_words, 9 * n, arrays * config.pixels),
         memory("load: chunks", 2 * config.chunk_words, 8 * n),

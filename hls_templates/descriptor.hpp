@@ -139,13 +139,14 @@ Status check_arrays(const Step &step) {
   }
   if (!in_range(step.middle_stride, 0, 2)) return kBadMiddle;
   if (step.middle_stride != 0) {
-    if (step.second.mode == kNoPointwise) return kBadMiddle;
+    if (step.second.mode == kNoPointwise || C::kMiddleWords < 2) return kBadMiddle;
     if (step.first.out > C::kMiddleGroups || step.out_width * step.first.out > C::kMiddleWords)
       return kBadMiddle;
     if (!is_clamp(step.middle_low, step.middle_high)) return kBadClamp;
   }
   if (!in_range(step.pool_stride, 0, 2)) return kBadPool;
   if (step.pool_stride != 0) {
+    if (C::kPoolWords < 2) return kBadPool;
     if (step.store_words > C::kPoolGroups || step.middle_width * step.store_words > C::kPoolWords)
       return kBadPool;
   }

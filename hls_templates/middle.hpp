@@ -46,7 +46,7 @@ void middle(const Step &step, const Step &next, int half, typename Types<C>::Str
             typename Types<C>::RequantRow (&table)[2 * C::kMiddleGroups], typename Types<C>::Stream &chained,
             typename Types<C>::Stream &passed) {
   Trace::process("middle");
-  if (step.middle_stride == 0) {
+  if (step.middle_stride == 0 || C::kMiddleWords < 2) {  // a constant: without room there is no depthwise
     const int total = step.out_height * step.out_width * step.first_words;
   Pass:
     for (int i = 0; i < total; ++i) {
