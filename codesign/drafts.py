@@ -211,7 +211,7 @@ def _pooled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collect
         if draft.dense is not None or window is None or not _is_centred(window, "max-pool"):
             continue
         source = by_name.get(draft.view[0][0])
-        if source is None or source.dense is None or source.name in apart:
+        if source is None or source.dense is None or source.pool or source.name in apart:
             continue
         whole = draft.view == tuple((source.name, c, 0) for c in range(source.out_shape[2]))
         alone = frozenset().union(*read[source.name]) == {draft.name}

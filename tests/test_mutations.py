@@ -120,8 +120,8 @@ def test_a_fault_in_the_program(
             [
                 (
                     "exact/numbers.hpp",
-                    "(1LL << (right - 1)) - 1 + odd) >> right",
-                    "(1LL << (right - 1)) + 0 * odd) >> right",
+                    "(product + half - 1 + odd) >> right",
+                    "(product + half + 0 * odd) >> right",
                 ),
                 (
                     "native/numbers.hpp",

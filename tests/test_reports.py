@@ -306,13 +306,13 @@ def test_synthesis_reports_that_are_not_whole(design: Path, tmp_path: Path) -> N
     window.write_text(window.read_text().partition("<SummaryOfLoopLatency>")[0])
     load.write_text(load.read_text().replace("<Version>2020.1", "<Version>2019.1"))
     (tmp_path / "store_Config_s_csynth.xml").write_text("")
-    area = tmp_path / "pointwise_Config_s_csynth.xml"
+    area = tmp_path / "pointwise_Config_0_s_csynth.xml"
     area.write_text(re.sub(r"<(LUT|FF)>\d+</\1>\n", "", area.read_text(), count=2))
     with pytest.raises(ReportError) as error:
         csynth(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}: load_Config_s_csynth.xml is of version 2019.1, csynth.xml of 2020.1; "
-        "pointwise_Config_s_csynth.xml has no count of LUT, FF in AreaEstimates/Resources; "
+        "pointwise_Config_0_s_csynth.xml has no count of LUT, FF in AreaEstimates/Resources; "
         "store_Config_s_csynth.xml is no whole XML (no element found: line 1, column 0); "
         "window_Config_s_csynth.xml is no whole XML (no element found: line 31, column 0). "
         "Expected reports of one run of csynth_design; these were cut short or written by another tool or version. "

@@ -145,7 +145,7 @@ struct Scale {
     CODESIGN_IN_LUTS(product)
     const int right = shift < 1 ? 1 : shift > kMost ? kMost : shift;
     const Wide odd = (product >> right) & 1, half = Wide(1) << (right - 1);
-    Wide result = (product + half - 1 + odd) >> right;
+    const Wide result = (product + half - 1 + odd) >> right;
     if (C::kLefts > 0 && shift <= 0) {
       const int left = shift < -9 ? 9 : -shift;
       const int small = product < -512 ? -512 : product > 512 ? 512 : int(product);

@@ -72,6 +72,17 @@ def test_a_pooled_convolution_is_one_step_and_exact(lanes, stride, out):
         assert_exact(graph, random_feeds(graph, batch=2), lanes)
 
 
+def test_of_two_pools_one_follows_the_arrays():
+    b = Builder(5)
+    y = b.conv("a", b.input("x", (9, 8, 6)), 7)
+    y = b.add("p", MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), y)
+    b.add("q", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), y)
+    graph = b.graph(("q",))
+    steps = plan(graph, config=generic(4)).program.steps
+    assert [(s.pool_stride, s.window) for s in steps] == [(1, "pass"), (0, "max-pool")]
+    assert_exact(graph, random_feeds(graph, batch=2), 4)
+
+
 @pytest.mark.parametrize("kind", ["ap", "sanitize"])
 def test_a_pooled_convolution_in_other_types(kind):
     graph = pooled((9, 12, 3), 7, 2, kernel=3, stride=2, bits=I8)

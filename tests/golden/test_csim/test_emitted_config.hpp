@@ -4,16 +4,27 @@
 struct Config {
   static const int kLanes = 16;  // channels in a word of memory, and inputs of the pointwise array
   static const int kMaxOffset = 7;  // bound of deformable windows
-  static const int kUltra = 0;  // 1: what engine.hpp calls large lies in UltraRAM
+  static const int kUltra = 0;  // 1: what stages.hpp calls large lies in UltraRAM
   static const int kRingRows = 16;  // rows of the window's ring, at least 2 * kMaxOffset + 2
   static const int kRowWords = 512;  // words in a row of the ring
   static const int kWindowGroups = 64;  // words a pixel of a depthwise window
-  static const int kInputWords = 64;  // words a pixel into the pointwise array
-  static const int kOutputWords = 64;  // words a pixel out of one step
-  static const int kWeightTiles = 1024;  // kLanes x kLanes weights of one step; there is room for two steps
+  static const int kInputWords = 64;  // words a pixel into a pointwise array
+  static const int kOutputWords = 64;  // words a pixel out of a pointwise array
+  static const int kWeightTiles = 1024;  // kLanes x kLanes weights of one array and step; there is room for two steps
   static const int kMaxSegments = 32;  // parts of a step's input, and of its output
   static const int kPackLog2 = 0;  // log2 of the pixels in a word of a packed image
   static const int kAccBits = 32;  // bits of an accumulator
-  static const int kPixels = 1;  // pixels that the pointwise array computes at once
+  static const int kSumBits = 33;  // bits of an accumulator and its bias
+  static const int kMultBits = 8;  // bits of the factor of a requantization
+  static const int kMostShift = 42;  // its largest shift to the right
+  static const int kLefts = 10;  // its shifts by 0, -1, ...: how many of them there are
+  static const int kTapBits = 8;  // bits of a depthwise weight
+  static const int kArrays = 1;  // pointwise arrays, 1 or 2
+  static const int kPixels = 1;  // pixels that each of them computes at once
   static const int kTurns = 1;  // turns in which it computes a word of outputs
+  static const int kFabric = 0;  // of these, pixels whose multipliers are made of LUTs
+  static const int kMiddleWords = 1;  // words in a row between the arrays
+  static const int kMiddleGroups = 1;  // words a pixel between the arrays
+  static const int kPoolWords = 1;  // words in a row that is pooled behind the arrays
+  static const int kPoolGroups = 1;  // words a pixel of it
 };
