@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import TypeMismatch
 from codesign.ir import Graph, IntType, TensorType, evaluate
 from codesign.ops import Add
-from tests.engine.engines import assert_exact
+from tests.engine.engines import assert_equal, assert_exact, simulate
 from tests.models import I8, U8, Builder, random_feeds
 from tests.onnx_models import nchw, nhwc, run_node
 
@@ -56,11 +56,12 @@ def residual(shape: tuple[int, int, int], left: int, right: int, out: IntType, s
     st.sampled_from([1, 2, 4, 8, 16]),
     st.integers(0, 99),
 )
+@example((1, 4, 1), 0, 0, I8, 1, 5)  # the same code everywhere
 def test_the_engine_adds_exactly(shape, left, right, out, lanes, seed):
     graph = residual(shape, left, right, out, seed)
     feeds = random_feeds(graph, seed, batch=2)
-    assert_exact(graph, feeds, lanes)
-    reference = evaluate(graph, feeds, reference=True)
+    reference = evaluate(graph, feeds, reference=True)  # of so few pixels all codes may be alike
+    assert_equal(simulate(graph, feeds, lanes), reference)
     for name, array in evaluate(graph, feeds).items():
         np.testing.assert_array_equal(array, reference[name])
 
