@@ -4,7 +4,7 @@
 //   RHE(p, n) = p / 2^n rounded half to even for n > 0, p * 2^-n otherwise
 //
 // numbers.hpp gives the factor mult * 2^-shift and applies it, for every 8-bit mult and shift.
-// Pure arithmetic, used inside the loops of window.hpp and pointwise.hpp at one word a cycle.
+// Pure arithmetic, used inside the loops of window.hpp, middle.hpp and finish.hpp at one word a cycle.
 #pragma once
 #include "types.hpp"
 

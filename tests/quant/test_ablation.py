@@ -131,6 +131,7 @@ def test_the_table_says_what_is_missing_and_what_is_kept(tmp_path: Path) -> None
         "- scenes: free deformable windows change AP50 by +10.0, the hardware's by +5.0, with one seed: "
         "whether that is more than chance is not known."
     )
+    # Differences of decimal fractions, which floats do not hold.
     assert gains(table, "scenes") == [(pytest.approx(0.1), pytest.approx(0.05))]
     assert answer(table, "bccd") == "- bccd: not all of depthwise 3x3, free and rounded have been trained."
     picture(table, ["scenes"]).savefig(tmp_path / "p.png", dpi=60)

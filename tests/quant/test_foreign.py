@@ -54,6 +54,7 @@ def test_folding_changes_nothing(kind, pixels):
     for name, array in wanted.items():
         found = got[name].reshape(array.shape)
         found = 1 / (1 + np.exp(-found)) if name == "heat" else found
+        # Batch norms are folded in float32, and sums are taken in another order, layer after layer.
         np.testing.assert_allclose(found, array, atol=2e-4 * np.abs(array).max(), rtol=0)
 
 
@@ -73,6 +74,7 @@ def test_a_network_of_one_channel_reads_the_mean_of_three():
     (wanted,) = session(model).run(
         None, {"input": (grey[:1, ..., :1] / np.float32(255)).transpose(0, 3, 1, 2)}
     )
+    # The same: float32 sums of folded layers.
     np.testing.assert_allclose(run_net(net, as_read(grey[:1]))["scores"].reshape(1, -1), wanted, atol=1e-4)
 
 
@@ -84,6 +86,7 @@ def test_equalization_changes_nothing(kind, bits):
     before = run_net(net, shown)
     assert equalize(net, shown, bits) > 0
     for name, array in run_net(net, shown).items():
+        # Factors cancel but for the rounding of float32, layer after layer.
         np.testing.assert_allclose(array, before[name], atol=1e-4 * np.abs(array).max(), rtol=0)
 
 
