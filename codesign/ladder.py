@@ -256,7 +256,9 @@ def locate(bundle: Bundle, graph: Graph, engine: Engine, codes: Codes, values: M
         inner = compare(values, got, made)
         if inner.different:
             return f"the C++ is first wrong in layer {inner.first}"
-    fresh = plan(graph, config=bundle.config, base=bundle.program.base).program
+    # Of the same steps: what each of them ends with is stored.
+    ends = [nodes[-1] for nodes in read_json(bundle.directory / MANIFEST).get("nodes", ())]
+    fresh = plan(graph, config=bundle.config, base=bundle.program.base, apart=ends).program
     for i, (step, wanted) in enumerate(zip(bundle.program.steps, fresh.steps, strict=False)):
         wrong = [f.name for f in fields(step) if f.name != "nodes" and not _equal(step, wanted, f.name)]
         if wrong:

@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from codesign import cli
-from codesign.bundle import load
+from codesign.bundle import load, write
+from codesign.emit import sources
+from codesign.onnx_io import import_model
+from codesign.plan import plan
 from codesign.program import Program, Segment, Step
-from tests.mini import bundle_of_mini
+from tests.mini import MINI, bundle_of_mini
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,32 @@ def test_a_fault_in_the_program(
     field = "pointwise_parameters" if change is a_weight_bit else "load"
     found = re.findall(r"program.bin is first wrong in layer (\S+) \(step (\d+): (\w+)\)", said)
     assert [(int(step), name) for _, step, name in found] == [(index, field)] * 2  # native and ap_int types
+
+
+def test_a_fault_in_a_program_that_keeps_a_window_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a search may: the program is compared with one of the same steps."""
+    graph = import_model(MINI)
+    whole = plan(graph, 16)
+    window = next(
+        s.nodes[1] for s in whole.program.steps if s.window == "depthwise" and s.pointwise != "none"
+    )
+    made = plan(graph, config=whole.config, apart=[window])
+    assert len(made.program.steps) == len(whole.program.steps) + 1
+    bundle = tmp_path / "bundle"
+    write(bundle, made.config, made.program, sources(made.config), MINI, board="ultra96", scales=graph.scales,
+          meta=graph.meta, carried={})  # fmt: skip
+    index = max(i for i, s in enumerate(made.program.steps) if s.pointwise == "int4")
+    step = made.program.steps[index]
+    assert step.pointwise_parameters is not None
+    blob = step.pointwise_parameters.copy()
+    blob[0, 0] ^= 1
+    rewrite(bundle, lambda program: (index, replace(program.steps[index], pointwise_parameters=blob)))
+    sign(bundle)
+    code, said = verify(bundle, capsys)
+    assert code == 1
+    assert f"first wrong in layer {step.nodes[-1]} (step {index}: pointwise_parameters)" in said
 
 
 @pytest.mark.slow
