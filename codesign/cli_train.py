@@ -89,6 +89,10 @@ def quantize(
     qat: Annotated[
         bool, typer.Option(help="Train with quantization after calibration and bias correction.")
     ] = True,
+    data: Annotated[
+        str | None, typer.Option(help="Calibrate and train on this data spec instead of the run's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the run's.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -128,9 +132,10 @@ def quantize(
     training and without torch. Options from --calibrate on are for such files.
     """
     if run.suffix == ".onnx":
-        if search or preset is not None or budget is not None or drop is not None:
+        if search or any(given is not None for given in (preset, budget, drop, data, seed)):
             fail(
-                f"{run}: --preset and --search are for the folder of a run, not for a model file. Leave them out."
+                f"{run}: --preset, --search, --data and --seed are for the folder of a run, not for a model file. "
+                "Leave them out."
             )
         from codesign.cli_foreign import quantize_onnx
 
@@ -144,6 +149,10 @@ def quantize(
         fail("codesign quantize: --budget and --drop go with --search. Add --search.")
     if output is None and (search or preset is not None):
         fail("codesign quantize: another preset makes a run of its own. Name its folder with -o.")
+    if (seed is not None or data is not None) and (output is None or search):
+        fail(
+            "codesign quantize: --seed and --data make a run of its own, without --search. Name its folder with -o."
+        )
     folder = output or run
     with _Watch("Quantizing") as watch:
         if search:
@@ -153,7 +162,7 @@ def quantize(
             found = search_bits(run, folder, preset, size_of_all, drop, _choices(choices), watch.say)
             recipe = derived(run, folder, found)
         elif output is not None:
-            recipe = derived(run, folder, preset if preset is not None else recipe.preset)
+            recipe = derived(run, folder, preset if preset is not None else recipe.preset, seed, data)
         figures = quantize_trained(recipe, folder, watch.report, watch.say, qat)
     _show(figures, folder, as_json)
 

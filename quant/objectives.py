@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from quant.losses import detection_loss, imitation_loss
+from quant.losses import BoxLoss, detection_loss, imitation_loss
 from quant.models import CoDeNet
 from quant.recipe import Stage
 
@@ -68,5 +68,5 @@ class Distilled:
 
 
 def detector_loss(model: CoDeNet, stage: Stage) -> Loss:
-    kind = cast(Literal["giou", "l1"], stage.box_loss)
+    kind = cast(BoxLoss, stage.box_loss)
     return lambda outputs, target: detection_loss(outputs, target, model.config.size_unit, kind)

@@ -100,7 +100,7 @@ def train_float(
     seeded(recipe.seed)
     model = build(configuration(recipe, len(data.classes)))
     if recipe.start:
-        begin_with(model, Path(recipe.start))
+        begin_with(model, Path(recipe.start), data.classes)
     pretrain, stage = recipe.pretrain_stage, recipe.float_stage
     if pretrain.phases and not (out / "float.state.pt").is_file():
         crops = lambda phase: TrainingCrops(data, phase, recipe.seed, recipe.upside_down)  # noqa: E731
@@ -111,17 +111,20 @@ def train_float(
     return measured(recipe, out, "float", model, data.classes, say)
 
 
-def begin_with(model: CoDeNet, source: Path) -> None:
-    """Copy float parameters: all of another run's network but those of its classes, or what a safetensors file holds.
+def begin_with(model: CoDeNet, source: Path, classes: tuple[str, ...] = ()) -> None:
+    """Copy float parameters: all of another run's network, or what a safetensors file holds.
+
+    Those of the other run's classes are left out, unless they are the `classes` of this network.
 
     Raises TrainingError if they are not this network's.
     """
     if source.suffix == ".safetensors":
         given = tensors_of(source)
     else:
-        other, _ = float_model(opened(source), source)
+        other, data = float_model(opened(source), source)
         last = f"heads.hm.{len(cast(nn.Sequential, model.heads['hm'])) - 1}."
-        given = {k: v for k, v in other.state_dict().items() if not k.startswith(last)}
+        same = data.classes == classes
+        given = {k: v for k, v in other.state_dict().items() if same or not k.startswith(last)}
     own = model.state_dict()
     wrong = [k for k, v in given.items() if k not in own or own[k].shape != v.shape]
     if wrong:
@@ -178,14 +181,19 @@ def calibration_images(recipe: Recipe, data: Dataset, model: nn.Module) -> list[
     return list(calibration_batches(recipe, data, largest, next(model.parameters()).device))
 
 
-def derived(run: Path, out: Path, given: Given) -> Recipe:
+def derived(run: Path, out: Path, given: Given, seed: int | None = None, data: str | None = None) -> Recipe:
     """Make `out` a run of its own with the float network of `run` and another preset. Returns its recipe.
+
+    `seed` and `data`: others than the run's, for its calibration and training with quantization.
 
     Raises TrainingError if `run` is not trained yet, or `out` holds another run; PresetError.
     """
     plan = preset(given)
     shipped = plan.name in names() and preset(plan.name) == plan
     recipe = replace(opened(run), preset=plan.name if shipped else plan.to_dict())
+    recipe = replace(
+        recipe, seed=recipe.seed if seed is None else seed, data=recipe.data if data is None else data
+    )
     if not (run / "float.safetensors").is_file():
         raise TrainingError(f"{run}: the float network is not trained yet. Run `codesign train` first.")
     out.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from codesign.errors import CodesignError
+from quant.losses import BoxLoss
 from quant.preset import PresetError, preset
 
 if sys.version_info >= (3, 11):
@@ -63,8 +64,8 @@ class Recipe:
 
     `pretrain_stage` trains the backbone to classify single objects, as the published networks start from a
     classifier. Without phases it is left out. With `start`, the folder of another run, a network begins with that
-    run's float parameters, but for those that depend on the classes; or `start` is a safetensors file of some
-    parameters.
+    run's float parameters, but for those that depend on the classes if they differ; or `start` is a safetensors file
+    of some parameters.
     """
 
     model: str
@@ -136,8 +137,10 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         if not isinstance(table.get("lr"), int | float) or table["lr"] <= 0:
             problems.append(f"{key}.lr is {table.get('lr')!r}, expected a positive number")
             table["lr"] = 1.0
-        if table.get("box_loss", "giou") not in ("giou", "l1"):
-            problems.append(f"{key}.box_loss is {table['box_loss']!r}, expected giou or l1")
+        if table.get("box_loss", "giou") not in get_args(BoxLoss):
+            problems.append(
+                f"{key}.box_loss is {table['box_loss']!r}, expected {', '.join(get_args(BoxLoss))}"
+            )
         known = {k: v for k, v in table.items() if k not in unknown and k != "phases"}
         return Stage(phases=tuple(phases), **known)
 

@@ -48,9 +48,26 @@ def test_losses_vanish_at_the_truth_and_only_there():
     assert focal_loss(right, heat) < 1e-3 < focal_loss(wrong, heat)
 
 
-def test_both_box_losses_reach_every_head():
+def test_objects_count_alike_in_the_even_loss_and_by_area_in_the_other():
+    both = [[16, 16, 240, 240], [320, 320, 416, 416]]  # sides of 56 and 24 cells
+    t = torch.from_numpy(targets(np.float32(both), np.array([0, 1]), 2, 128, 128, 4).stacked())[None]
+    box, weight = t[:, 2:6], t[:, 6]
+    shares = []
+    for even in (False, True):
+        losses = []
+        for side in (56, 24):  # a box of double width where objects of this side are
+            size = torch.where(
+                (box[:, :1] == side), box[:, :2] * torch.tensor([2.0, 1.0]).view(2, 1, 1), box[:, :2]
+            )
+            losses.append(float(giou_loss(size, box[:, 2:], box, weight, even)))
+        shares.append(losses[1] / losses[0])
+    # The peaks' areas are as 56² to 24², cells are whole: within a tenth.
+    assert abs(shares[0] / (24 / 56) ** 2 - 1) < 0.1 and abs(shares[1] - 1) < 0.1
+
+
+def test_all_box_losses_reach_every_head():
     t = torch.from_numpy(one([[8, 12, 26, 36]]).stacked())[None]
-    for kind in ("giou", "l1"):
+    for kind in ("giou", "giou-even", "l1"):
         # Sizes of 4.8 cells: neither box holds the other, where GIoU would not pull at the centre.
         heads = [torch.full((1, 2, 16, 16), v, requires_grad=True) for v in (0.0, 0.3, 0.0)]
         loss, parts = detection_loss(tuple(heads), t, 16.0, kind)

@@ -47,7 +47,8 @@ def test_all_problems_are_named_at_once():
         "my.toml: float.speed is unknown; float.phases[0].size is 65, expected a multiple of 32; "
         "float.phases is empty; float.lr is -1, expected a positive number; qat.phases[0] is "
         "{'size': 64, 'images': 0}, expected whole numbers size, images, batch, window, width; qat.phases is empty; "
-        "qat.box_loss is 'l2', expected giou or l1; model_name is unknown; data is missing. Correct the recipe."
+        "qat.box_loss is 'l2', expected giou, giou-even, l1; model_name is unknown; data is missing. "
+        "Correct the recipe."
     )
 
 

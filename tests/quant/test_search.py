@@ -148,6 +148,16 @@ def test_a_derived_run_stands_alone_and_does_not_mix(run, tmp_path, capsys):
     assert recipe.preset == "w8a8" == opened(tmp_path / "eight").preset
     assert (tmp_path / "eight" / "float.safetensors").read_bytes() == (run / "float.safetensors").read_bytes()
     assert opened(run).preset == "w4a8"
+    other = derived(run, tmp_path / "other", "w4a8", seed=3, data="scenes:split=train,seed=2")
+    assert (other.seed, other.data) == (3, "scenes:split=train,seed=2") and other == opened(
+        tmp_path / "other"
+    )
+    assert (
+        end("quantize", run, "--seed", 0) == 2
+        and end("quantize", run, "--data", "x", "--search", "-o", "x") == 2
+    )
+    wanted = "codesign quantize: --seed and --data make a run of its own, without --search."
+    assert capsys.readouterr().err.count(wanted) == 2
     assert end("quantize", run, "-p", "w4a4", "-o", tmp_path / "eight") == 2
     assert "holds a run of another recipe" in capsys.readouterr().err
     assert end("quantize", run, "-p", "w3a3", "-o", tmp_path / "three") == 2

@@ -49,6 +49,14 @@ def test_all_but_the_classes_is_taken(scenes_run: Path) -> None:
         assert torch.equal(value, expected[name]), name
 
 
+def test_the_same_classes_are_taken_too(scenes_run: Path) -> None:
+    classes = load(RECIPE.data).classes
+    model = build(configuration(RECIPE, len(classes)))
+    begin_with(model, scenes_run, classes)
+    given = load_file(scenes_run / "float.safetensors")
+    assert all(torch.equal(value, given[name]) for name, value in model.state_dict().items())
+
+
 def test_a_file_gives_what_it_holds(scenes_run: Path, tmp_path: Path) -> None:
     given = {k: v for k, v in load_file(scenes_run / "float.safetensors").items() if k.startswith("neck.")}
     save_file(given, tmp_path / "neck.safetensors")
