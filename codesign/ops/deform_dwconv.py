@@ -55,7 +55,7 @@ class DeformDwConv:
         n, h, w, c = x.shape
         _, oh, ow, _ = d.shape
         image = np.arange(n)[:, None, None]
-        out = np.zeros((n, oh, ow, c), np.int64)
+        out = np.zeros((n, oh, ow, c), np.result_type(x, weight))
         for i in (-1, 0, 1):
             for j in (-1, 0, 1):
                 row = np.arange(oh)[:, None] * self.stride[0] + i * d[..., 0]
