@@ -136,10 +136,10 @@ def test_skips_have_reasons_and_nothing_is_left_open():
     assert found == []
 
 
-# Installed with something we use, under copyleft, and imported by none of it when our code runs.
+# Installed with something we use, under copyleft, and not imported when our code runs but as said here.
 KNOWN_COPYLEFT = {
     "tqdm",  # MPL-2.0 and MIT, required by optuna: of each file alone, and nothing here changes them
-    "quantizers",  # LGPL-3.0, required by hls4ml, of which csim reads header files and imports nothing
+    "quantizers",  # LGPL-3.0, loaded by hls4ml, which codesign.hls4ml alone imports, when it is called
     "docutils",  # public domain and BSD; one file for Emacs is GPL; required by clize for qonnx
 }
 

@@ -1,0 +1,62 @@
+"""What `codesign.hls4ml.register` tells hls4ml. Interfaces differ between its minor versions: one is asked for."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import hls_templates
+from codesign.errors import ToolMissing
+from codesign.hls4ml import BACKENDS
+
+EXPECTED = "1.3"
+INSTALL = 'Install it: pip install "hls4ml>=1.3,<1.4"'
+HEADERS = Path(hls_templates.__file__).resolve().parent / "hls4ml"
+
+
+def require() -> None:
+    """Raise ToolMissing unless hls4ml is there in the version whose interfaces these modules use."""
+    try:
+        found = version("hls4ml")
+    except PackageNotFoundError:
+        raise ToolMissing(f"hls4ml: is not installed, expected {EXPECTED}. {INSTALL}") from None
+    if found.split(".")[:2] != EXPECTED.split("."):
+        raise ToolMissing(f"hls4ml: is version {found}, expected {EXPECTED}. {INSTALL}")
+
+
+def register() -> None:
+    require()
+    from hls4ml.backends import get_backend
+    from hls4ml.converters import register_onnx_layer_handler, register_pytorch_layer_handler
+    from hls4ml.model.flow import get_flow
+    from hls4ml.model.layers import layer_map, register_layer
+    from hls4ml.model.optimizer import register_pass
+
+    from codesign.hls4ml import layers, parsers, templates
+
+    if "SquareDeform2D" in layer_map:
+        return
+    register_layer("SquareDeform2D", layers.SquareDeform2D)
+    register_layer("SquareDeformNode", layers.SquareDeformNode)
+    for name, onnx_handler in parsers.ONNX.items():
+        register_onnx_layer_handler(name, onnx_handler)
+    for name, torch_handler in parsers.TORCH.items():
+        register_pytorch_layer_handler(name, torch_handler)
+    for flow, before, name, optimizer in (
+        ("parse_qonnx", None, "fold_square_deform", layers.FoldSquareDeform),
+        (
+            "convert",
+            "infer_precision_types",
+            "merge_square_deform_quantizer",
+            layers.MergeSquareDeformQuantizer,
+        ),
+        ("convert", "infer_precision_types", "infer_square_deform_types", layers.InferSquareDeformTypes),
+    ):
+        register_pass(name, optimizer)
+        passes = get_flow(flow).optimizers  # the flow's own list: there is no call that inserts before a pass
+        passes.insert(len(passes) if before is None else passes.index(before), name)
+    for name in BACKENDS:
+        backend = get_backend(name)
+        backend.register_template(templates.SquareDeformConfigTemplate)
+        backend.register_template(templates.SquareDeformFunctionTemplate)
+        backend.register_source(HEADERS / templates.HEADER)
