@@ -184,9 +184,25 @@ def export(
         bool,
         typer.Option("--qcdq", help="QuantizeLinear and DequantizeLinear nodes instead of QONNX's Quant."),
     ] = False,
+    finn: Annotated[
+        bool,
+        typer.Option(
+            "--finn", help="Of a model file, or of a run's model.onnx: whole numbers in FINN's form."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a quantized network as model.onnx, which stock onnxruntime runs bit-exactly, with its card."""
+    """Write a quantized network as model.onnx, which stock onnxruntime runs bit-exactly, with its card.
+
+    With --finn, RUN may also be a model.onnx, a bundle or a shipped model, and no torch is needed: docs/qonnx.md.
+    """
+    if finn:
+        if qcdq:
+            fail("codesign export: --finn and --qcdq are two formats. Choose one.")
+        from codesign.cli_finn import export_for_finn
+
+        export_for_finn(run, output, as_json)
+        return
     needs_torch("export")
     from quant.pipeline import opened
     from quant.publish import export_run
