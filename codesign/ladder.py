@@ -163,7 +163,8 @@ def _file(
         taps[n] = point.codes(real)
         if n not in raw:
             held += real.size
-            broken += int(np.count_nonzero(taps[n].transpose(0, 3, 1, 2) * point.scale != real))
+            whole = taps[n].transpose(0, 3, 1, 2).reshape(real.shape).astype(np.float32)
+            broken += int(np.count_nonzero(whole * np.float32(point.scale) != real))
     note = "values are no codes" if broken else _exported(graph)
     return (
         Rung(*_ONNX[0], "fail" if broken else "ok", note, held, broken),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.ir import IntType, TensorType
+from codesign.ir import Bounds, IntType, TensorType
 from codesign.onnx_site import INCONSISTENT, Site, constant_like, node_name
 from codesign.onnx_values import (
     NO_SHAPE,
@@ -23,16 +23,15 @@ from codesign.onnx_values import (
     Refused,
     Unknown,
     Value,
-    odd_and_exponent,
     unknown_sums,
 )
 from codesign.ops import Conv, DwConv
-from codesign.ops.op import Op
+from codesign.ops.op import Op, product_bounds
 
 MAX_WEIGHT_BITS = 8
 MAX_KERNEL = 5
 DEPTHWISE = ((3, 3), (5, 5))
-MANTISSAS = (1, 3, 5, 7)  # odd parts of 1, 4, 5, 6, 7
+PER_CHANNEL = "Quantize weights with one scale, or one per output channel."
 BIAS_REMEDY = "Quantize the bias with 32 bits at the scale of the input times the scale of the weight."
 
 
@@ -181,35 +180,28 @@ def accumulate(
     name = importer.unique(node_name(site.node, weight.codes.origin))
     importer.taken.discard(name)
     codes, elem = weight.codes.codes, weight.codes.elem
+    held = Bounds(*(np.full(x.shape[2], v, np.int64) for v in (x.lo, x.hi)))
     codes = codes.transpose(2, 3, 1, 0) if isinstance(op, Conv) else codes[:, 0].transpose(1, 2, 0)
     out = op.infer(*(importer.types[s] for s in inputs), TensorType(codes.shape, elem))
     weights = importer.constant(f"{name}.weight", codes, elem)
     name, _ = site.emit(op, *inputs, weights, name=name)
     h, w, c = out.shape
-    return replace(acc, node=name, shape=(h, w, c))
+    bounds = product_bounds(held, codes, tuple(range(codes.ndim - 1)))
+    return replace(acc, node=name, shape=(h, w, c), reach=(bounds.low, bounds.high), weight=weights)
 
 
-def accumulated_scale(site: Site, x: Act | None, weight: Codes, cout: int) -> Floats | None:
+def accumulated_scale(site: Site, x: Act | None, weight: Codes, cout: int, axis: int = 0) -> Floats | None:
     """Real value of an accumulator's step, by channel; None where it is refused or not known."""
-    if weight.scale.size not in (1, cout):
-        site.note("its weight's scale is neither one number nor one per output channel", INCONSISTENT)
+    shape = (1,) * (weight.codes.ndim - weight.scale.ndim) + weight.scale.shape
+    if any(size > 1 and i != axis for i, size in enumerate(shape)):
+        site.note("its weight's scale is neither one number nor one per output channel", PER_CHANNEL)
         return None
     scale = np.broadcast_to(weight.scale.reshape(-1), (cout,))
-    odd, _ = odd_and_exponent(scale)  # the scale of what is read is a power of two
-    wrong = [c for c in range(cout) if odd[c] not in MANTISSAS]
-    if wrong:
-        listed = ", ".join(map(str, wrong[:4])) + (", ..." if len(wrong) > 4 else "")
-        site.note(
-            f"its weight scale {scale[wrong[0]]:.9g} is not m * 2^-e with m in 1, 4..7 "
-            f"(output channels {listed}; {len(wrong)} of {cout})",
-            "Quantize weights with power-of-two scales, or with the 3-bit mantissa.",
-        )
-        return None
     return None if x is None else scale * x.scale
 
 
 def with_bias(acc: Acc, value: Value) -> Acc:
-    """Add a constant per channel; it must be a whole number of accumulator steps, exactly."""
+    """Add a constant per channel: to the accumulator where it is a whole number of its steps."""
     if isinstance(value, Codes):
         real: Floats = value.codes * value.scale
     elif isinstance(value, Const):
@@ -223,16 +215,16 @@ def with_bias(acc: Acc, value: Value) -> Acc:
         raise Refused(f"its bias has {real.size} numbers for {channels} channels", INCONSISTENT)
     if np.isnan(acc.scale).any():
         raise Unknown
-    real = np.broadcast_to(real.reshape(-1), (channels,))
-    codes = np.rint(real / acc.scale)
-    if not np.array_equal(codes * acc.scale, real):
-        wrong = int(np.flatnonzero(codes * acc.scale != real)[0])
-        raise Refused(
-            f"its bias {real[wrong]:.9g} (channel {wrong}) is not a multiple of the accumulator's step "
-            f"{acc.scale[wrong]:.9g}",
-            BIAS_REMEDY,
-        )
-    bias = acc.bias + codes.astype(np.int64)
-    if np.abs(bias).max() > IntType(32).max:
-        raise Refused("its bias does not fit 32 bits", BIAS_REMEDY)
-    return replace(acc, bias=bias)
+    return shifted(acc, np.broadcast_to(real.reshape(-1), (channels,)))
+
+
+def shifted(acc: Acc, real: Floats) -> Acc:
+    """Add real numbers (C,)."""
+    if acc.shift is None and acc.over == 1 and np.all(acc.scale > 0):
+        codes = np.rint(real / acc.scale)
+        if np.array_equal(codes * acc.scale, real):
+            bias = acc.bias + codes.clip(-(2.0**62), 2.0**62).astype(np.int64)
+            if np.abs(bias).max(initial=0) > IntType(32).max:
+                raise Refused("its bias does not fit 32 bits", BIAS_REMEDY)
+            return replace(acc, bias=bias)
+    return replace(acc, shift=real + (0 if acc.shift is None else acc.shift))

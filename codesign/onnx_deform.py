@@ -132,7 +132,7 @@ def add(site: Site) -> Value:
         if (a.low, a.high) != (-np.inf, np.inf):
             raise Refused("adds a constant after a ReLU or Clip", "Quantize the ReLU's result first.")
         shape = shape_of(b)
-        if prod(shape) > 1 and (len(shape) < 3 or shape[-2:] != (1, 1)):
+        if prod(shape) > 1 and not a.flat and (len(shape) < 3 or shape[-2:] != (1, 1)):
             raise Refused("adds a constant that varies over the map", "Only a bias per channel can be added.")
         return with_bias(a, b)
     return offset_arithmetic(site)

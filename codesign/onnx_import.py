@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from codesign import onnx_requant
 from codesign.errors import Problem, TypeMismatch
 from codesign.ir import Array, IntType, Node, TensorType
 from codesign.onnx_fold import FOLDABLE, fold, foldable
@@ -28,11 +29,9 @@ from codesign.onnx_values import (
     Refused,
     Unknown,
     Value,
-    odd_and_exponent,
 )
 from codesign.ops import Requant
 from codesign.ops.op import Op
-from codesign.ops.requant import SHIFT_MAX, SHIFT_MIN
 
 
 class Importer:
@@ -188,16 +187,29 @@ class Importer:
         if acc.node == REFUSED:
             self.requants[key] = REFUSED, parameters
             raise Unknown
-        odd, exponent = odd_and_exponent(acc.scale / act.scale)
-        shift = np.clip(-exponent, SHIFT_MIN, SHIFT_MAX)
+        if acc.factors is None:
+            act = self.settled(act)
+            assert isinstance(act.source, Acc)
+            acc = act.source
+        factors = acc.factors or onnx_requant.direct(acc, act.scale)
+        if np.any(factors.times != 1):
+            weight = self.consts[acc.weight] * factors.times
+            elem = IntType(4) if np.abs(weight).max() <= IntType(4).max else IntType(8)
+            self.consts[acc.weight], self.const_types[acc.weight] = weight, elem
+            self.types[acc.weight] = TensorType(weight.shape, elem)
         tables = (
-            self.constant(f"{acc.node}.bias", acc.bias, IntType(32)),
-            self.constant(f"{acc.node}.mult", odd, IntType(8, False)),
-            self.constant(f"{acc.node}.shift", shift, IntType(8)),
+            self.constant(f"{acc.node}.bias", factors.bias, IntType(32)),
+            self.constant(f"{acc.node}.mult", factors.mult, IntType(8, False)),
+            self.constant(f"{acc.node}.shift", factors.shift, IntType(8)),
         )
         name, _ = self.emit(f"{acc.node}.q", Requant(act.elem, act.lo, act.hi), (acc.node, *tables))
         self.requants[acc.node] = name, parameters
         return name
+
+    def settled(self, act: Act) -> Act:
+        """The codes of an accumulator, once it is known how they are made of it. Raises Refused if they cannot be."""
+        assert isinstance(act.source, Acc)
+        return onnx_requant.settled(act, self.consts.get(act.source.weight))
 
     def points(self) -> dict[str, tuple[str, Act]]:
         """Graph value -> the first ONNX tensor that holds it, and how the tensor's floats become codes."""

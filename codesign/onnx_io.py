@@ -15,6 +15,7 @@ from onnx import inliner
 from codesign import onnx_read, passes
 from codesign.errors import ModelError, ModelRefused, Problem, TypeMismatch
 from codesign.ir import Array, Graph, Node
+from codesign.onnx_bodies import runnable
 from codesign.onnx_import import Importer
 from codesign.onnx_patterns import PATTERNS
 from codesign.onnx_values import Act, Poison, Refused, Unknown
@@ -34,11 +35,14 @@ class QuantPoint:
     scale: float
     lo: int
     hi: int
+    shape: tuple[int, int, int]  # (H, W, C) of the value
 
     def codes(self, array: npt.NDArray[Any]) -> Array:
-        """The tensor's floats (N, C, H, W) as the integers they mean, (N, H, W, C)."""
+        """The tensor's floats, (N, C, H, W) or flattened, as the integers they mean, (N, H, W, C)."""
+        h, w, c = self.shape
         rounded = np.rint(np.asarray(array, np.float64) / self.scale).clip(self.lo, self.hi)
-        return np.ascontiguousarray(rounded.astype(np.int64).transpose(0, 2, 3, 1))
+        maps = rounded.astype(np.int64).reshape(len(rounded), c, h, w)
+        return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
 
 def import_model(source: Source) -> Graph:
@@ -57,16 +61,16 @@ def quant_points(source: Source, graph: Graph) -> dict[str, QuantPoint]:
     values = graph.types()
     names = _output_names(importer)
     return {
-        names.get(name, name): QuantPoint(tensor, act.scale, act.lo, act.hi)
+        names.get(name, name): QuantPoint(tensor, act.scale, act.lo, act.hi, act.shape)
         for name, (tensor, act) in importer.points().items()
         if names.get(name, name) in values
     }
 
 
 def onnx_with_taps(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model whose outputs are its own, then the named tensors."""
+    """A copy of the model whose outputs are its own, then the named tensors, and that stock runtimes run."""
     tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
+    tapped.CopyFrom(runnable(model))
     present = {info.name for info in tapped.graph.output}
     for name in dict.fromkeys(names):
         if name not in present:
@@ -89,6 +93,8 @@ def _import(where: str, model: onnx.ModelProto) -> tuple[Importer, Graph]:
                 raise Unknown
             if not isinstance(value, Act):
                 raise Refused("is not quantized", "Put a Quant of 8 signed bits before it.")
+            if value.is_row:
+                raise Refused("is a flattened map", "Give the map itself out.")
             held = importer.value(value)
             if held in importer.inputs or held in outputs.values():
                 raise Refused("repeats an input or another output", "Export it once.")

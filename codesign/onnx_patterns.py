@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from codesign.onnx_affine import arithmetic, batch_norm
+from codesign.onnx_bodies import DOMAINS as QONNX_DOMAINS
+from codesign.onnx_bodies import QUANTIZERS
 from codesign.onnx_conv import conv
-from codesign.onnx_deform import deform_conv, offset_arithmetic, square_deform_conv
+from codesign.onnx_deform import deform_conv, square_deform_conv
+from codesign.onnx_mean import average_pool, global_average, reduce_mean
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
+from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
 from codesign.onnx_values import Refused, Value
 from codesign.onnx_views import concat, maxpool, reshape, resize, shape, slice_, split, transpose
 
 DOMAIN = "codesign"
-QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 
 
 def same(site: Site) -> Value:
@@ -38,20 +42,16 @@ def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:
     return pattern
 
 
-AVERAGE = refuse(
-    "averages, and a division by the area is not exact here", "Use a strided convolution or max-pool."
-)
 DECODER = refuse(
     "belongs to decoding, which runs on integers after the network", "Export the raw head outputs."
 )
 ACTIVATION = refuse("is an activation function without an exact integer form", "Use ReLU.")
-LINEAR = refuse("is a matrix product", "Use a 1x1 convolution.")
 QOPERATOR = refuse(
     "is an integer operator of its own format", "Export as QONNX, or as QuantizeLinear pairs (QCDQ)."
 )
 
 PATTERNS: dict[tuple[str, str], Pattern] = {
-    **{(domain, name): quant for domain in QONNX_DOMAINS for name in ("Quant", "IntQuant")},
+    **{(domain, name): quant for domain in QONNX_DOMAINS for name in QUANTIZERS},
     **{
         (domain, name): refuse("is no integer quantizer with half-even rounding", "Use Quant with ROUND.")
         for domain in QONNX_DOMAINS
@@ -59,6 +59,8 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     },
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
     ("", "Add"): add,
+    ("", "AveragePool"): average_pool,
+    ("", "BatchNormalization"): batch_norm,
     ("", "Clip"): clip,
     ("", "Concat"): concat,
     ("", "Conv"): conv,
@@ -66,11 +68,17 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "DeformConv"): deform_conv,
     ("", "DepthToSpace"): depth_to_space,
     ("", "DequantizeLinear"): dequantize_linear,
+    ("", "Div"): arithmetic,
     ("", "Dropout"): dropout,
+    ("", "Flatten"): flatten,
+    ("", "Gemm"): gemm,
+    ("", "GlobalAveragePool"): global_average,
     ("", "Identity"): same,
+    ("", "MatMul"): matmul,
     ("", "MaxPool"): maxpool,
-    ("", "Mul"): offset_arithmetic,
+    ("", "Mul"): arithmetic,
     ("", "QuantizeLinear"): quantize_linear,
+    ("", "ReduceMean"): reduce_mean,
     ("", "Relu"): relu,
     ("", "Reshape"): reshape,
     ("", "Resize"): resize,
@@ -78,16 +86,13 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "Shape"): shape,
     ("", "Slice"): slice_,
     ("", "Split"): split,
+    ("", "Squeeze"): flatten,
+    ("", "Sub"): arithmetic,
     ("", "Sum"): add,
-    ("", "Sub"): offset_arithmetic,
     ("", "Transpose"): transpose,
+    ("", "Unsqueeze"): unsqueeze,
+    ("", "Upsample"): resize,
     # Known, and known to have no place here: each with what to do instead.
-    ("", "AveragePool"): AVERAGE,
-    ("", "BatchNormalization"): refuse("is a batch normalization", "Fold it into the convolution before it."),
-    ("", "GlobalAveragePool"): AVERAGE,
-    ("", "ReduceMean"): AVERAGE,
-    ("", "Gemm"): LINEAR,
-    ("", "MatMul"): LINEAR,
     ("", "HardSwish"): ACTIVATION,
     ("", "LeakyRelu"): ACTIVATION,
     ("", "PRelu"): ACTIVATION,

@@ -25,7 +25,6 @@ from codesign.onnx_values import (
     Refused,
     Unknown,
     Value,
-    is_power_of_two,
     unknown_sums,
 )
 
@@ -108,15 +107,16 @@ def _quantize(site: Site, scale: Floats, elem: IntType, lo: int, hi: int) -> Act
             f"has {scale.size} scales for one feature map, expected one", "Quantize activations per tensor."
         )
     step = float(scale.reshape(-1)[0])
-    if not is_power_of_two(step):
-        raise Refused(f"has scale {step:.9g}, expected a power of two", "Use power-of-two activation scales.")
+    if not 0 < step < np.inf:
+        raise Refused(f"has scale {step:.9g}, expected a positive number", "Calibrate it again.")
     if isinstance(value, Poison):
         value = unknown_sums(site.where)
     if isinstance(value, Raw):
         return _input(site, value, step, elem, lo)
     if isinstance(value, Acc):
-        return quantized(value, step, elem, lo, hi)
-    act = site.act(0)
+        act = quantized(value, step, elem, lo, hi)
+        return site.importer.settled(act) if elem.bits <= MAX_ACT_BITS else act
+    act = site.act(0, rows=True)
     if act.scale == step and lo <= act.lo and act.hi <= hi:
         return act
     if act.scale != step or isinstance(act.source, str):
@@ -144,7 +144,7 @@ def quantized(acc: Acc, step: float, elem: IntType, lo: int, hi: int) -> Act:
     """The accumulator in steps of `step`, rounded and clamped; its own clips must fall on whole codes."""
     if elem.bits > MAX_ACT_BITS and step != 1.0:  # offsets may be rounded first and clipped later
         raise Refused(f"makes {elem} codes, expected at most 8 bits", "Quantize activations to 8 bits.")
-    return _clipped(Act(acc, acc.shape, step, elem, lo, hi), acc.low, acc.high)
+    return _clipped(Act(acc, acc.shape, step, elem, lo, hi, acc.flat), acc.low, acc.high)
 
 
 def _clipped(act: Act, low: float, high: float) -> Act:
@@ -169,8 +169,8 @@ def clip(site: Site) -> Value:
     low, high = site.const(1), site.const(2)
     return _clip(
         site,
-        -np.inf if low is None else float(low.reshape(-1)[0]),
-        np.inf if high is None else float(high.reshape(-1)[0]),
+        site.real("min", -np.inf) if low is None else float(low.reshape(-1)[0]),  # attributes before opset 11
+        site.real("max", np.inf) if high is None else float(high.reshape(-1)[0]),
     )
 
 
@@ -185,7 +185,7 @@ def _clip(site: Site, low: float, high: float) -> Value:
             return replace(value, of=replace(value.of, codes=codes, elem=elem))
         low, high = low * value.of.scale, high * value.of.scale
         return replace(value, of=_clip_codes(site, value.of, low, high))
-    return _clip_codes(site, site.act(0), low, high)
+    return _clip_codes(site, site.act(0, rows=True), low, high)
 
 
 def _clip_codes(site: Site, act: Act, low: float, high: float) -> Act:

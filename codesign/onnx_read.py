@@ -14,7 +14,7 @@ from codesign.errors import ModelError
 
 MAX_BYTES = 512 << 20  # CoDeNet 2x is 25 MB in float32; beyond this it is another kind of file
 FORMAT = "1"  # of the canonical file, under the key codesign.format
-OPSETS = range(13, 24)
+OPSETS = range(7, 24)
 FLOATS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,

@@ -75,6 +75,11 @@ class Site:
             raise Refused(f"its attribute {name!r} is not an integer", INCONSISTENT)
         return int(found.i)
 
+    def real(self, name: str, default: float) -> float:
+        """An attribute of one number."""
+        found = self.attrs.get(name)
+        return default if found is None else float(found.f)
+
     def wholes(self, name: str, default: Sequence[int], count: int | None = None) -> tuple[int, ...]:
         """An attribute of several integers: `count` of them (as many as the default has), or any number if -1."""
         found, count = self.attrs.get(name), len(default) if count is None else count
@@ -84,14 +89,19 @@ class Site:
             raise Refused(f"its attribute {name!r} is not the integers it should be", INCONSISTENT)
         return tuple(found.ints)
 
-    def act(self, i: int = 0) -> Act:
-        """Input i as an integer feature map; says what is missing when it is none. Raises Unknown behind a refusal."""
+    def act(self, i: int = 0, rows: bool = False) -> Act:
+        """Input i as an integer feature map; says what is missing when it is none. Raises Unknown behind a refusal.
+
+        `rows`: whether it may be a map that was flattened.
+        """
         value = self.input(i)
         match value:
             case Poison():
                 raise Unknown
-            case Act():
+            case Act() if rows or not value.is_row:
                 return value
+            case Act():
+                raise Refused("reads a flattened map", "Only a matrix product may read it.")
             case Acc():
                 raise Refused(
                     f"its input comes from {value.where} without a quantizer between",
@@ -123,6 +133,19 @@ class Site:
         """`act`, with what is missing noted; None where there is none, or none that is known."""
         try:
             return self.act(i)
+        except Refused as error:
+            self.note(error.reason, error.remedy)
+        except Unknown:
+            pass
+        return None
+
+    def row(self) -> Act | None:
+        """Input 0 as a row of numbers an image [N, K], perhaps a map that was flattened; else as `feature`."""
+        try:
+            act = self.act(0, rows=True)
+            if act.flat or 0 in act.shape:
+                return act
+            self.note("multiplies the rows of a map, expected [N, K]", "Put a Flatten before it.")
         except Refused as error:
             self.note(error.reason, error.remedy)
         except Unknown:

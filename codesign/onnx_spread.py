@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.ir import Array
+from codesign.ir import Array, Bounds
 from codesign.onnx_conv import MAX_WEIGHT_BITS, accumulated_scale, shape_of, with_bias
 from codesign.onnx_deform import add as add_constant
+from codesign.onnx_requant import QUANTIZE
 from codesign.onnx_site import INCONSISTENT, Site, constant_like, node_name
 from codesign.onnx_values import (
     REFUSED,
@@ -20,10 +21,12 @@ from codesign.onnx_values import (
     Refused,
     Unknown,
     Value,
+    is_power_of_two,
     unknown_sums,
 )
 from codesign.ops import Add, Conv, DepthToSpace, Shuffle
 from codesign.ops.add import MAX_SHIFT
+from codesign.ops.op import product_bounds
 
 BOTH = "Put a quantizer of 8 bits before each side of the Add."
 
@@ -43,7 +46,13 @@ def add(site: Site) -> Value:
     h, w, c = left.shape
     if left.shape != right.shape and 0 not in (*left.shape, *right.shape):
         raise Refused(f"adds maps of [{c},{h},{w}] and {_nchw(right)}", "Add maps of one shape.")
-    shifts = [int(np.log2(x.scale / min(left.scale, right.scale))) for x in (left, right)]
+    ratios = [x.scale / min(left.scale, right.scale) for x in (left, right)]
+    if not all(map(is_power_of_two, ratios)):
+        raise Refused(
+            f"adds maps of scales {left.scale:.6g} and {right.scale:.6g}, expected a power of two between them",
+            QUANTIZE,
+        )
+    shifts = [int(np.log2(ratio)) for ratio in ratios]
     if max(shifts) > MAX_SHIFT:
         raise Refused(
             f"adds maps of scales {left.scale:g} and {right.scale:g}, expected a ratio of at most "
@@ -53,7 +62,11 @@ def add(site: Site) -> Value:
     values = [site.importer.value(act) for act in (left, right)]
     name, _ = site.emit(Add(*shifts), *values)
     step = np.full(c, min(left.scale, right.scale))
-    return Acc(name, site.where, left.shape, step, np.zeros(c, np.int64))
+    low, high = (
+        np.full(c, sum(v << s for v, s in zip(ends, shifts, strict=True)), np.int64)
+        for ends in ((left.lo, right.lo), (left.hi, right.hi))
+    )
+    return Acc(name, site.where, left.shape, step, np.zeros(c, np.int64), reach=(low, high), flat=left.flat)
 
 
 def _nchw(act: Act) -> str:
@@ -113,7 +126,8 @@ def conv_transpose(site: Site) -> Value:
     if group != 1 and not (group == shape[0] and shape[1] == 1):
         site.note(f"has {group} groups, expected 1 group or depthwise", "Use one of the two.")
     cout = shape[1] * group
-    scale = None if not isinstance(weight, Codes) else accumulated_scale(site, x, weight, cout)
+    axis = 1 if group == 1 else 0
+    scale = None if not isinstance(weight, Codes) else accumulated_scale(site, x, weight, cout, axis)
     acc = unknown_sums(site.where, cout, scale)
     site.guess = acc
     given = site.input(2)
@@ -138,7 +152,13 @@ def conv_transpose(site: Site) -> Value:
     inner, _ = site.emit(op, importer.value(x), constant, name=f"{name}.phases")
     held, type_ = site.emit(DepthToSpace(), inner, name=name)
     h, w, c = type_.shape
-    return replace(acc, node=held, shape=(h, w, c))
+    bounds = product_bounds(_held(x), phases.weight, (0, 1, 2))
+    reach = (bounds.low.reshape(4, c).min(axis=0), bounds.high.reshape(4, c).max(axis=0))
+    return replace(acc, node=held, shape=(h, w, c), reach=reach)
+
+
+def _held(x: Act) -> Bounds:
+    return Bounds(*(np.full(x.shape[2], v, np.int64) for v in (x.lo, x.hi)))
 
 
 def _grows_by_two(site: Site, shape: tuple[int, ...]) -> None:
@@ -182,12 +202,22 @@ def _spread_sums(site: Site, acc: Acc, interleaved: bool) -> Acc:
     if interleaved:
         order = order.reshape(c, 4).T.reshape(-1)
         source, _ = site.emit(Shuffle(c), source)
-    scale, bias = (table[order].reshape(4, c) for table in (acc.scale, acc.bias))
-    if np.any(scale != scale[:1]) or np.any(bias != bias[:1]):
+    term = np.zeros(4 * c) if acc.shift is None else acc.shift
+    scale, term = (table[order].reshape(4, c) for table in (acc.scale, term))
+    bias = acc.bias[order].reshape(4, c)
+    if np.any(scale != scale[:1]) or np.any(bias != bias[:1]) or np.any(term != term[:1]):
         raise Refused(
             "makes pixels of channels with unequal scales or biases before they are quantized",
             "Put the quantizer before the DepthToSpace.",
         )
     held, type_ = site.emit(DepthToSpace(), source)
     h, w, channels = type_.shape
-    return replace(acc, node=held, shape=(h, w, channels), scale=scale[0], bias=bias[0])
+    reach = None
+    if acc.reach is not None:
+        low, high = (table[order].reshape(4, c) for table in acc.reach)
+        reach = (low.min(axis=0), high.max(axis=0))
+    shift = None if acc.shift is None else term[0]
+    shape = (h, w, channels)
+    return replace(
+        acc, node=held, shape=shape, scale=scale[0], bias=bias[0], shift=shift, reach=reach, weight=""
+    )

@@ -50,8 +50,19 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Requantization by channel (C,): weights times `times`, then (accumulator + bias) * mult * 2^-shift."""
+
+    times: Array
+    bias: Array
+    mult: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
 class Acc:
-    """A convolution's result: value[c] = (accumulator + bias[c]) * scale[c], then clipped to [low, high]."""
+    """A convolution's result: value[c] = (accumulator + bias[c]) * scale[c] / over + shift[c], then clipped to
+    [low, high]."""
 
     node: str  # name of the graph node
     where: str  # the ONNX node, for messages
@@ -60,6 +71,12 @@ class Acc:
     bias: Array  # (C,)
     low: float = -np.inf
     high: float = np.inf
+    over: int = 1  # of a mean, the numbers that it is of
+    shift: Floats | None = None  # what is added and is no multiple of the accumulator's step
+    reach: tuple[Array, Array] | None = None  # (C,) each: proven bounds of the accumulator
+    weight: str = ""  # the constant that its channels may be multiplied through, "" if none
+    factors: Factors | None = None  # how it is requantized, where that had to be searched for
+    flat: bool = False  # the file has it as [N, C * H * W]
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,12 @@ class Act:
     elem: IntType
     lo: int
     hi: int
+    flat: bool = False  # the file has it as [N, C * H * W]
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is flat and more than one pixel, so that its numbers are in another order than its map's."""
+        return self.flat and self.shape[:2] not in ((0, 0), (1, 1))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from codesign.onnx_values import (
     Refused,
     Unknown,
     Value,
+    is_power_of_two,
 )
 from codesign.ops import Concat, MaxPool, Shuffle, Slice, Upsample
 
@@ -125,7 +126,9 @@ def concat(site: Site) -> Value:
     if site.whole("axis", 1) not in (1, -3):
         site.note(f"joins axis {site.whole('axis', 1)}, expected 1 (channels)", "Join channels.")
     if len({a.scale for a in known}) > 1:
-        shown = ", ".join(f"2^{int(np.log2(a.scale))}" for a in known)
+        shown = ", ".join(
+            f"2^{int(np.log2(a.scale))}" if is_power_of_two(a.scale) else f"{a.scale:.6g}" for a in known
+        )
         site.note(
             f"joins maps of scales {shown}, expected equal scales", "Share one quantizer among its inputs."
         )
@@ -138,12 +141,12 @@ def concat(site: Site) -> Value:
     if None in acts:
         raise Unknown  # the scale of one is that of all, but the known one may be the wrong one
     low, high = min(a.lo for a in known), max(a.hi for a in known)
-    widest = max((a.elem for a in known), key=lambda elem: elem.bits)
-    site.guess = Act(REFUSED, NO_SHAPE, known[0].scale, widest, low, high)
+    widest, flat = max((a.elem for a in known), key=lambda elem: elem.bits), known[0].flat
+    site.guess = Act(REFUSED, NO_SHAPE, known[0].scale, widest, low, high, flat)
     sources = [site.importer.value(act) for act in known]
     name, type_ = site.emit(Concat(), *sources)
     h, w, c = type_.shape
-    return Act(name, (h, w, c), known[0].scale, type_.elem, low, high)
+    return Act(name, (h, w, c), known[0].scale, type_.elem, low, high, flat)
 
 
 def split(site: Site) -> tuple[Value, ...]:
@@ -161,7 +164,7 @@ def split(site: Site) -> tuple[Value, ...]:
     if sum(sizes) != channels or min(sizes) < 1 or len(sizes) != parts:
         raise Refused(f"splits {channels} channels into {sizes}", INCONSISTENT)
     starts = np.cumsum([0, *sizes])
-    held = Act(site.importer.value(act), act.shape, act.scale, act.elem, act.lo, act.hi)
+    held = replace(act, source=site.importer.value(act))
     return tuple(
         site.view(Slice(int(a), int(b)), held) if b - a < channels else held
         for a, b in zip(starts, starts[1:], strict=False)
@@ -202,8 +205,10 @@ def reshape(site: Site) -> Value:
     if isinstance(value, Codes):
         return _reshaped(site, value)
     grouped_from = value if isinstance(value, Grouped) else None
-    act = grouped_from.of if grouped_from is not None else site.feature()
     dims = site.ints(1) or []
+    if isinstance(value, (Act, Acc)) and (len(dims) == 2 or value.flat):
+        return _row_reshape(site, value, dims)
+    act = grouped_from.of if grouped_from is not None else site.feature()
     site.check()
     if act is None or 0 in act.shape:
         return _unknown_reshape(site, act, grouped_from, dims)
@@ -223,6 +228,19 @@ def reshape(site: Site) -> Value:
     raise Refused(
         f"changes {list(before)} per image into {list(wanted)}, which is no channel shuffle", SHUFFLE
     )
+
+
+def _row_reshape(site: Site, value: Act | Acc, dims: list[int]) -> Value:
+    """All of a map into a row, or a row back into the map that it was or that has one pixel."""
+    h, w, c = value.shape
+    if 0 in value.shape:
+        raise Unknown
+    wanted = _resolved(site, (h * w * c,) if value.flat else (c, h, w), dims)
+    if wanted not in ((h * w * c,), (c, h, w)):
+        raise Refused(
+            f"changes {[c, h, w]} per image into {list(wanted)}", "Flatten all of an image, or none."
+        )
+    return replace(value, flat=len(wanted) == 1)
 
 
 def _unknown_reshape(site: Site, act: Act | None, grouped: Grouped | None, dims: list[int]) -> Value:
@@ -269,6 +287,8 @@ def _resolved(site: Site, before: tuple[int, ...], dims: list[int]) -> tuple[int
 
 def transpose(site: Site) -> Value:
     value, perm = site.input(0), list(site.wholes("perm", (), count=-1))
+    if isinstance(value, Codes):
+        return _transposed(value, perm)
     shuffles = perm in ([0, 2, 1, 3, 4], [0, 2, 1, 3])
     if isinstance(value, Grouped):
         if shuffles:
@@ -283,6 +303,16 @@ def transpose(site: Site) -> Value:
     raise Refused(f"permutes axes by {perm}, which is no channel shuffle", "Keep the layout N,C,H,W.")
 
 
+def _transposed(value: Codes, perm: list[int]) -> Codes:
+    """A quantized parameter with its axes in another order, its scales with it."""
+    rank = value.codes.ndim
+    order = perm or list(reversed(range(rank)))
+    if sorted(order) != list(range(rank)):
+        raise Refused(f"permutes {rank} axes by {perm}", INCONSISTENT)
+    scale = value.scale.reshape((1,) * (rank - value.scale.ndim) + value.scale.shape)
+    return replace(value, codes=value.codes.transpose(order), scale=scale.transpose(order))
+
+
 def shape(site: Site) -> Value:
     value = site.input(0)
     if isinstance(value, Poison) or (isinstance(value, (Act, Acc, Raw)) and 0 in value.shape):
@@ -291,5 +321,6 @@ def shape(site: Site) -> Value:
     if not isinstance(value, (Act, Acc, Raw)):
         raise Refused("takes the shape of something that is no feature map", INCONSISTENT)
     h, w, c = value.shape
-    dims = np.array([site.importer.batch or -1, c, h, w])  # -1 is what Reshape wants for an open batch
-    return Const(dims[site.whole("start", 0) : site.whole("end", 4)])
+    first = site.importer.batch or -1  # what Reshape wants for an open batch
+    dims = np.array([first, h * w * c] if isinstance(value, (Act, Acc)) and value.flat else [first, c, h, w])
+    return Const(dims[site.whole("start", 0) : site.whole("end", len(dims))])

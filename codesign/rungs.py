@@ -98,6 +98,7 @@ def integer_runner(path: str | PathLike[str]) -> Runner:
 
 def onnx_runner(path: str | PathLike[str]) -> Runner:
     """The model file itself in stock onnxruntime; its float outputs are given as the integers they stand for."""
+    from codesign.onnx_bodies import runnable
     from codesign.onnx_io import import_model, quant_points
     from codesign.onnx_read import load
 
@@ -105,7 +106,7 @@ def onnx_runner(path: str | PathLike[str]) -> Runner:
     graph = import_model(path)
     points = quant_points(path, graph)
     name = picture_input(graph, where)
-    session = OnnxSession(model, where)
+    session = OnnxSession(runnable(model), where)
 
     def run(codes: Codes) -> Maps:
         floats = session.run({name: codes * np.float32(graph.scales[name])}, graph.outputs)
@@ -155,6 +156,9 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.add_session_config_entry(
+            "session.disable_quant_qdq", "1"
+        )  # it would round biases of its own accord
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from codesign.errors import ToolMissing
-from quant.onnx_functions import OPSET
+from codesign.onnx_bodies import OPSET
 
 Floats = NDArray[np.float32]
 COMPUTE = ("Conv", "ConvTranspose", "Add")

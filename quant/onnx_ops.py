@@ -15,8 +15,8 @@ from onnx import parser
 from torch import Tensor
 from torch.autograd import Function
 
+from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.deform import TAPS, DeformConv2d, square_offsets
-from quant.onnx_functions import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 
 OWN_DOMAIN, OWN_VERSION = "codesign", 1
 

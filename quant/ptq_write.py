@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.float_net import Layer, layer_nodes
-from quant.onnx_functions import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.ptq import ACT_BITS, ActType, Parameters, Quantized
 
 FORMAT = "1"  # codesign.format of the model file

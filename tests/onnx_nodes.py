@@ -2,8 +2,9 @@
 
 A case is float data, one node, and what it must give. Here its maps stand behind quantizers of 8 bits, its parameters
 become constants, and where an operator stands only behind a convolution, one that changes nothing goes before it. Maps
-of less than four axes get more in front; the axis that is joined, split or sliced becomes the channels. Data that 8
-bits cannot hold are rounded to what they can, and what the node must give is computed again by onnx's evaluator.
+of less than four axes get more in front, and rows of numbers that a matrix multiplies stand behind a Flatten; the axis
+that is joined, split or sliced becomes the channels. Data that 8 bits cannot hold are rounded to what they can, and
+what the node must give is computed again by onnx's evaluator.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ MAPS = {
     "Add": (0, 1),
     "Concat": range(99),
     "DeformConv": (0, 2, 4),
+    "Div": (0, 1),
     "Mul": (0, 1),
     "Sub": (0, 1),
     "Sum": range(99),
 }
 # Weight and bias.
 WEIGHTS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "DeformConv": (1, 3), "Gemm": (1, 2), "MatMul": (1, 2)}
+ROWS = ("Gemm", "MatMul")  # multiply what is flattened
+FLATTENED = ("Flatten", "Squeeze")  # make rows, which are given their axes back
 BEHIND_SUMS = (
+    "BatchNormalization",
+    "Flatten",
     "Relu",
     "Clip",
     "Round",
@@ -49,8 +55,8 @@ BEHIND_SUMS = (
     "Shape",
     "Transpose",
 )
-KEEPS_CODES = ("Concat", "DepthToSpace", "MaxPool", "QuantizeLinear", "Reshape", "Resize", "Shape", "Slice", "Split",
-               "Transpose", "Upsample")  # fmt: skip
+KEEPS_CODES = ("Concat", "DepthToSpace", "Flatten", "MaxPool", "QuantizeLinear", "Reshape", "Resize", "Shape", "Slice",
+               "Split", "Transpose", "Upsample")  # fmt: skip
 LIFTED = ("Add", "Clip", "Dropout", "Identity", "Mul", "QuantizeLinear", "Relu", "Reshape", "Round", "Shape", "Sub",
           "Sum", "Transpose")  # fmt: skip
 BY_CHANNELS = ("Concat", "Slice", "Split")
@@ -185,7 +191,7 @@ class _Network:
                 self.attributes[key] = kept
             self.attributes.setdefault("start", self.more)
         self.results = [f"y{i}" if name else "" for i, name in enumerate(case.node.output)]
-        raw = self.op not in KEEPS_CODES or self.op in ("QuantizeLinear", "Shape")
+        raw = self.op not in KEEPS_CODES or self.op in ("Flatten", "QuantizeLinear", "Shape")
         made = [f"{r}.raw" if raw and r else r for r in self.results]
         self.nodes.append(helper.make_node(self.op, names, made, case.name, **self.attributes))
 
@@ -223,9 +229,15 @@ class _Network:
 
     def _map(self, name: str, array: npt.NDArray[Any]) -> str:
         self.infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+        if self.op in ROWS and array.ndim == 2:
+            array = array[:, :, None, None]
+            self.infos[-1] = helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
         if array.ndim == 4:
             self.codes[name] = np.rint(array / self.step).astype(np.int64).transpose(0, 2, 3, 1)
         held = self._quantized(name, f"{name}.q", self.signed, self.step)
+        if self.op in ROWS and array.shape[2:] == (1, 1):
+            self.nodes.append(helper.make_node("Flatten", [held], [f"{name}.row"], f"{name}.row"))
+            return f"{name}.row"
         if self.op not in BEHIND_SUMS or array.ndim != 4:
             return held
         eye = self._const(f"{name}.eye", np.eye(array.shape[1], dtype=np.float32)[:, :, None, None])
@@ -268,6 +280,10 @@ class _Network:
             )
             self.nodes.append(helper.make_node("Reshape", [x, f"{name}.dims"], [name], f"{name}.reshape"))
             return _rounded(np.asarray(self.case.inputs[0]), self.signed, self.step)
+        elif self.op in FLATTENED:
+            dims = self._const(f"{name}.dims", np.array([0, *self.shape[1:]], np.int64))
+            self.nodes.append(helper.make_node("Reshape", [f"{name}.raw", dims], [name], f"{name}.reshape"))
+            return _rounded(np.asarray(self.case.inputs[0]), self.signed, self.step)
         elif self.op not in KEEPS_CODES:
             raw = f"{name}.raw"
             if self.op == "Round":
@@ -285,7 +301,7 @@ class _Network:
         for name, output in zip(results, outputs, strict=True):
             array = self._finish(name, output)
             if isinstance(array, np.ndarray):
-                array = self._lift(array)
+                array = array[:, :, None, None] if self.op in ROWS and array.ndim == 2 else self._lift(array)
                 if array.ndim == 4:
                     expected[name] = array.astype(np.float64).transpose(0, 2, 3, 1)
         infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in results]

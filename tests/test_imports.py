@@ -35,7 +35,15 @@ ON_BOARD = {
 }
 ON_BOARD_MODULES = {f"codesign.{name}" for name in ON_BOARD}
 QUANT = {"quant", "numpy", "PIL", "onnx", "onnxruntime", "torch", "brevitas", "onnxscript", "onnxoptimizer"}
-QUANT |= {"qonnx", "safetensors", "matplotlib", "skimage", "sklearn", "tomli"} | DETECTION
+QUANT |= {
+    "codesign.onnx_bodies",
+    "qonnx",
+    "safetensors",
+    "matplotlib",
+    "skimage",
+    "sklearn",
+    "tomli",
+} | DETECTION
 ALLOWED = {
     **{f"codesign/{name}.py": ON_BOARD_MODULES | {"numpy", "PIL"} for name in ON_BOARD},
     "codesign/": COMPILER | {"PIL"},
