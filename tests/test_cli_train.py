@@ -82,7 +82,8 @@ def test_unknown_recipe_and_empty_run(tmp_path: Path, capsys: pytest.CaptureFixt
     pytest.importorskip("brevitas", reason="needs the extra [quant]")
     assert end("train", "codenet-z", "-o", tmp_path / "x") == 2
     assert capsys.readouterr().err == (
-        "error: codenet-z: no such recipe, expected one of bccd-a, codenet-a, codenet-tiny, or a .toml file.\n"
+        "error: codenet-z: no such recipe, expected one of bccd-a, bccd-a-192, codenet-a, codenet-tiny, "
+        "or a .toml file.\n"
     )
     assert not (tmp_path / "x").exists()
     for verb in ("quantize", "export"):

@@ -54,7 +54,8 @@ def test_all_problems_are_named_at_once():
 
 def test_unknown_recipe_and_unreadable_file(tmp_path):
     with pytest.raises(
-        RecipeError, match=r"^codenet-z: no such recipe, expected one of bccd-a, codenet-a, codenet-tiny, or"
+        RecipeError,
+        match=r"^codenet-z: no such recipe, expected one of bccd-a, bccd-a-192, codenet-a, codenet-tiny,",
     ):
         load_recipe("codenet-z")
     path = tmp_path / "r.toml"
