@@ -4,7 +4,8 @@
     engine = Engine(Path("bundle/hls"), kind="ap")         ap_int: every width as in hardware
     outputs = Simulator(engine, plan.program).run({"image": codes})
 
-`kind="cycles"` counts what hardware would do: see codesign/cycles.py.
+`native` computes the product of a step at once (hls_templates/sim/whole); `kind="loops"` is native integers in the
+loops that become hardware. `kind="cycles"` counts what hardware would do: see codesign/cycles.py.
 `kind="sanitize"` is a program of its own, under AddressSanitizer and UBSan; it cannot live inside Python.
 """
 
@@ -38,7 +39,8 @@ from codesign.program import Program, status_text
 # nothing to a host compiler.
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label")
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
+    "native": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "sim/whole", "-I", "native"),
+    "loops": ("-O3", "-march=native", "-fPIC", "-shared", "-I", "native"),
     "ap": ("-O2", "-fPIC", "-shared", "-I", "exact"),
     "cycles": ("-O2", "-fPIC", "-shared", "-I", "sim/cycles", "-I", "exact"),
     "sanitize": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", "native"),
@@ -224,7 +226,7 @@ def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -
     compiler = _compiler(cxx)
     flags = ["-std=c++11", *WARNINGS, *KINDS[kind]]
     gcc = "clang" not in _version(compiler)
-    if kind == "native" and gcc:
+    if kind in ("native", "loops") and gcc:
         flags += GCC_NATIVE
     if kind in ("ap", "cycles"):
         flags += ["-isystem", str(ap_types())]

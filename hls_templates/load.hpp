@@ -103,11 +103,11 @@ template <class C>
 typename Types<C>::Acts unpack(const typename Types<C>::Word &word, bool is_signed) {
   #pragma HLS INLINE
   typename Types<C>::Acts acts;
+  const int sign = is_signed ? 128 : 0;
 Lane:
   for (int lane = 0; lane < C::kLanes; ++lane) {
     #pragma HLS UNROLL
-    const int byte = int(Types<C>::Memory::byte(word, lane));
-    acts[lane] = typename Types<C>::Act(is_signed ? (byte ^ 128) - 128 : byte);
+    acts[lane] = typename Types<C>::Act((int(Types<C>::Memory::byte(word, lane)) ^ sign) - sign);
   }
   return acts;
 }

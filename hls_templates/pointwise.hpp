@@ -18,6 +18,7 @@
 #include "parameters.hpp"
 #include "trace.hpp"
 #include "vendor.hpp"
+#include "whole.hpp"
 
 namespace codesign {
 
@@ -56,7 +57,8 @@ void pointwise(const Step &step, const Step &next, int half, typename Types<C>::
   const int tiles = matrix.mode * matrix.in;  // of an output word
   const int products = tiles * matrix.out * C::kTurns;
   const int trips = larger(larger(fetches, products), 1);
-  const long long total = static_cast<long long>(blocks + 1) * trips;
+  const bool done = Whole<C>::product(matrix, pixels, half * C::kWeightTiles, weights, in, out);
+  const long long total = done ? 0 : static_cast<long long>(blocks + 1) * trips;
   const int passing = kArray == 0 && matrix.mode == kNoPointwise ? pixels * step.window_words : 0;
   // The second array begins to take when the first has all that is its own, for which it must have had the time.
   const int eighth = turns_of<C, kArray>(step) / 8, first_time = 3 * (turns_of<C, 0>(step) / 8);

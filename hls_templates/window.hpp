@@ -94,16 +94,19 @@ typename Types<C>::Acts depthwise(const Taps<C> &taps, const typename Types<C>::
                                   const typename Types<C>::RequantRow &row, int low, int high) {
   #pragma HLS INLINE
   typename Types<C>::Products sum = zeros<typename Types<C>::Products>();
-Tap:
-  for (int tap = 0; tap < 9; ++tap) {
+Row:
+  for (int i = 0; i < 3; ++i) {
     #pragma HLS UNROLL
-  Lane:
-    for (int lane = 0; lane < C::kLanes; ++lane) {
+  Column:
+    for (int j = 0; j < 3; ++j) {
       #pragma HLS UNROLL
-      const Product product =
-          Product(int(taps.word[tap / 3][tap % 3][lane])) * Product(weights.tap[tap][lane]);
-      CODESIGN_IN_LUTS(product)
-      sum[lane] += product;
+    Lane:
+      for (int lane = 0; lane < C::kLanes; ++lane) {
+        #pragma HLS UNROLL
+        const Product product = Product(int(taps.word[i][j][lane])) * Product(weights.tap[3 * i + j][lane]);
+        CODESIGN_IN_LUTS(product)
+        sum[lane] += product;
+      }
     }
   }
   typename Types<C>::Accs acc;

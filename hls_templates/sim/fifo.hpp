@@ -20,10 +20,12 @@ class Fifo {
     if (!empty()) Misuse::report("data left unread in a stream");
   }
   bool empty() const { return head_ == tail_; }
-  T read() {
+  // Valid until something is written.
+  const T &read() {
     if (empty()) {
       Misuse::report("read of an empty stream");
-      return T();
+      buffer_[head_ & mask_] = T();
+      return buffer_[head_ & mask_];
     }
     return buffer_[head_++ & mask_];
   }

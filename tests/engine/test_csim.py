@@ -120,7 +120,8 @@ def test_the_compiler_s_words_are_passed_on():
     with pytest.raises(CodesignError, match=r"refuses the design\.\n(.|\n)*kLanes"):
         Engine(broken)
     with pytest.raises(
-        CodesignError, match=r"^csim: kind 'fast', expected one of native, ap, cycles, sanitize\. Choose one"
+        CodesignError,
+        match=r"^csim: kind 'fast', expected one of native, loops, ap, cycles, sanitize\. Choose one",
     ):
         Engine(sources(SMALL), "fast")
 

@@ -211,6 +211,7 @@ def test_random_graphs(seed, size, lanes, fuse, exact, narrow):
 
 SHAPES = [(16, 3, 16), (16, 8, 2), (8, 7, 1), (4, 1, 4), (2, 16, 1), (1, 4, 1)]
 SHAPES += [(n, *ARRAY[n]) for n in LANES]  # lanes, pixels, turns
+KINDS = [(shape, "loops") for shape in SHAPES] + [(shape, "native") for shape in SHAPES[1:3] + SHAPES[-5:]]
 
 
 def random_plan(graph: Graph, lanes: int, data: st.DataObject) -> Plan:
@@ -235,17 +236,17 @@ def random_plan(graph: Graph, lanes: int, data: st.DataObject) -> Plan:
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from(SHAPES), st.data())
-def test_random_plans_of_random_graphs(seed, size, shape, data):
+@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from(KINDS), st.data())
+def test_random_plans_of_random_graphs(seed, size, shape_and_kind, data):
     """Lanes, array, memories on chip, fusion: whatever a search may choose, the bits are the graph's."""
     graph = random_graph(seed, size)
-    lanes, pixels, turns = shape
+    (lanes, pixels, turns), kind = shape_and_kind
     if len(set(graph.outputs)) < len(graph.outputs):
         return
     feeds = random_feeds(graph)
     made = random_plan(graph, lanes, data)
     config = replace(generic(lanes), pixels=pixels, turns=turns)
-    got = Simulator(engine(config), made.program).run(feeds)
+    got = Simulator(engine(config, kind), made.program).run(feeds)
     assert_equal(got, evaluate(graph, feeds, reference=True))
 
 

@@ -274,7 +274,7 @@ REAL = {
         ("CODESIGN_IN_BRAM(ring.bank)", "CODESIGN_IN_BRAM(ring.banks)", "pragma-variable"),
         ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=5", "pragma-value"),
         ("DEPENDENCE variable=ring.bank inter false", "DEPENDENCE variable=ring.bank inter no", "pragma-option"),
-        ("for (int tap = 0; tap < 9; ++tap)", "for (int tap = 0; tap < low; ++tap)", "loop-bound"),
+        ("Narrow:\n  for (int lane = 0; lane < C::kLanes", "Narrow:\n  for (int lane = 0; lane < low", "loop-bound"),
         ("sum[lane] += ", "depthwise<C>(taps, weights, row, 0, 1); sum[lane] += ", "recursion"),
     ],
     "stages.hpp": [

@@ -39,7 +39,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     planned, kept = plan.plan, {}
 
     def once(graph: object, *engine: object, **options: object) -> object:
-        key = (id(graph), engine, tuple(sorted(options.items())))
+        key = (id(graph), repr(engine), repr(sorted(options.items())))
         if key not in kept:
             kept[key] = planned(graph, *engine, **options)  # type: ignore[arg-type]
         return kept[key]

@@ -1,0 +1,3 @@
+// exact/whole.hpp -- nothing is computed at once: see wordwise.hpp.
+#pragma once
+#include "wordwise.hpp"
