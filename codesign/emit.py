@@ -38,6 +38,7 @@ MEANING = {
 
 
 STAGES = {1: "stages/one_array.hpp", 2: "stages/two_arrays.hpp"}
+ELSEWHERE = ("stages", "hls4ml")  # copied under another name, or into another tool's project
 ONLY_FOR_TWO = ("middle.hpp",)
 
 
@@ -69,7 +70,7 @@ def sources(config: EngineConfig) -> dict[str, str]:
     found = {
         path.relative_to(HEADERS).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(HEADERS.rglob("*"))
-        if path.suffix in (".hpp", ".h", ".cpp", ".tcl") and path.parent.name != "stages"
+        if path.suffix in (".hpp", ".h", ".cpp", ".tcl") and path.parent.name not in ELSEWHERE
         if config.arrays == 2 or path.name not in ONLY_FOR_TWO
     }
     return found | emit(config)
