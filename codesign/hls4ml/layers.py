@@ -104,6 +104,21 @@ class MergeSquareDeformQuantizer(OptimizerPass):
         return True
 
 
+class TypeFixedQuantizer(OptimizerPass):
+    """A quantizer from PyTorch has its own type, or hls4ml would take it for one that changes nothing."""
+
+    def match(self, node: Any) -> bool:
+        return (
+            isinstance(node, Activation)
+            and bool(node.get_attr("fixed_quantizer"))
+            and _open(node.get_output_variable().type)
+        )
+
+    def transform(self, model: Any, node: Any) -> bool:
+        node.get_output_variable().type.precision = node.get_attr("quantizer").hls_type
+        return False  # in place
+
+
 class InferSquareDeformTypes(OptimizerPass):
     """Types that were left open: parameters as their quantizers say, sums and results wide enough for every sum.
 

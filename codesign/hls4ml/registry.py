@@ -50,6 +50,7 @@ def register() -> None:
             "merge_square_deform_quantizer",
             layers.MergeSquareDeformQuantizer,
         ),
+        ("convert", "eliminate_linear_activation", "type_fixed_quantizer", layers.TypeFixedQuantizer),
         ("convert", "infer_precision_types", "infer_square_deform_types", layers.InferSquareDeformTypes),
     ):
         register_pass(name, optimizer)
