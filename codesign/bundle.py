@@ -30,6 +30,7 @@ from codesign.ports import Port
 from codesign.program import EngineConfig, Program, decode
 
 FORMAT, VERSION = "codesign-bundle", 1
+STREAMING = "codesign-hls4ml"  # format of what codesign.hls4ml.project writes
 MANIFEST, MODEL, CODE, DESIGN = "manifest.json", "model.onnx", "program.bin", "hls"
 SYNTHESIZED = ("synthesis", "design.bit", "design.hwh", "synthesis.json")  # what codesign synth adds
 
@@ -81,8 +82,7 @@ def write(
 
     Raises BundleError if the place is taken by something else or the disk refuses.
     """
-    if out_dir.exists() and not (out_dir.is_dir() and _replaceable(out_dir)):
-        raise BundleError(f"{out_dir}: exists and is no bundle, expected a free name. Choose another -o.")
+    check_free(out_dir)
     # Absolute, so that a relative name such as "." or "a/.." has a parent to be written beside.
     out_dir = Path(os.path.abspath(out_dir))
 
@@ -108,7 +108,7 @@ def write(
             "outputs": {name: port.to_json() for name, port in program.outputs.items()},
             "scales": dict(scales),
             "meta": dict(meta),
-            "files": {name: _digest(work / name) for name in _files(work)},
+            "files": {name: digest(work / name) for name in files(work)},
         }  # fmt: skip
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
@@ -118,6 +118,12 @@ def write(
         raise BundleError(f"{out_dir}: cannot be written ({error.strerror or error}). Free the disk, or choose "
                           "another -o.") from None  # fmt: skip
     return load(out_dir)
+
+
+def check_free(out_dir: Path) -> None:
+    """Raise BundleError if the place is taken by something that no build wrote."""
+    if out_dir.exists() and not (out_dir.is_dir() and _replaceable(out_dir)):
+        raise BundleError(f"{out_dir}: exists and is no bundle, expected a free name. Choose another -o.")
 
 
 def replace_directory(
@@ -151,7 +157,7 @@ def replace_directory(
 def _keep_synthesis(old: Path, new: Path) -> None:
     """Move what `codesign synth` has made for hours, where the sources it was made from are the same."""
     try:
-        before, after = _manifest(old), _manifest(new)
+        before, after = manifest_of(old), manifest_of(new)
     except BundleError:  # the old one was empty, or of another version: there is nothing to keep
         return
     if design_digest(before) == design_digest(after) and before.get("board") == after.get("board"):
@@ -162,16 +168,8 @@ def _keep_synthesis(old: Path, new: Path) -> None:
 
 def load(directory: Path) -> Bundle:
     """Read a bundle. Raises BundleError naming every file that is missing or differs from the manifest."""
-    manifest = _manifest(directory)
-    faults = []
-    for name, expected in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
-            faults.append(f"{name} is missing")
-        elif _digest(path) != expected:
-            faults.append(f"{name} is not what was built ({path.stat().st_size} bytes)")
-    if faults:
-        raise BundleError(f"{directory}: {', '.join(faults)}. Build the bundle again.")
+    manifest = manifest_of(directory)
+    check_whole(directory, manifest)
     try:
         config = EngineConfig(**{f.name: int(manifest["config"][f.name]) for f in fields(EngineConfig)})
         base = int(manifest["program"]["base"])
@@ -190,7 +188,21 @@ def load(directory: Path) -> Bundle:
                           "Build the bundle again.") from None  # fmt: skip
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
+def check_whole(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise BundleError naming every file that is missing or differs from the manifest."""
+    faults = []
+    for name, expected in manifest["files"].items():
+        path = directory / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif digest(path) != expected:
+            faults.append(f"{name} is not what was built ({path.stat().st_size} bytes)")
+    if faults:
+        raise BundleError(f"{directory}: {', '.join(faults)}. Build the bundle again.")
+
+
+def manifest_of(directory: Path, wanted: str = FORMAT, version: int = VERSION) -> dict[str, Any]:
+    """The manifest of a directory that a build wrote. Raises BundleError if it is of another format or version."""
     path = directory / MANIFEST
     if not directory.is_dir():
         raise BundleError(
@@ -204,15 +216,29 @@ def _manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{path}: cannot be read ({error}). Build the bundle again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{path}: is no manifest of a bundle. Build the bundle again.")
-    if manifest.get("version") != VERSION:
+    if isinstance(manifest, dict) and (wanted, manifest.get("format")) == (FORMAT, STREAMING):
         raise BundleError(
-            f"{path}: version {manifest.get('version')}, expected {VERSION}. Build the bundle again."
+            f"{directory}: holds a design of hls4ml, expected one for the engine. Only `codesign verify` and `codesign "
+            "report` read it; build it without --flow hls4ml for the others."
+        )
+    if not isinstance(manifest, dict) or manifest.get("format") != wanted:
+        raise BundleError(f"{path}: is no manifest of a bundle. Build the bundle again.")
+    if manifest.get("version") != version:
+        raise BundleError(
+            f"{path}: version {manifest.get('version')}, expected {version}. Build the bundle again."
         )
     if not isinstance(manifest.get("files"), dict):
         raise BundleError(f"{path}: lists no files. Build the bundle again.")
     return manifest
+
+
+def is_streaming(directory: Path) -> bool:
+    """Whether a directory says that it holds a design of hls4ml."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == STREAMING
 
 
 def _replaceable(directory: Path) -> bool:
@@ -220,14 +246,14 @@ def _replaceable(directory: Path) -> bool:
         return True
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest.get("format") == FORMAT)
+        return bool(manifest.get("format") in (FORMAT, STREAMING))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError):
         return False
 
 
-def _files(directory: Path) -> list[str]:
+def files(directory: Path) -> list[str]:
     return sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

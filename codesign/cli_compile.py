@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,17 @@ from rich.markup import escape
 
 from codesign.cli_common import Json, figure, note, out, print_json, table, verb, working
 from codesign.errors import PlanError
+
+
+class Flow(str, Enum):
+    engine = "engine"
+    hls4ml = "hls4ml"
+
+
+class Io(str, Enum):
+    stream = "stream"
+    parallel = "parallel"
+
 
 Model = Annotated[str, typer.Argument(help="A model.onnx, a bundle, or the name of a shipped model.")]
 
@@ -87,6 +99,13 @@ def build(
             help="PIXELSxTURNS: pixels computed at once, and turns for a word of outputs (else the fastest that fits)."
         ),
     ] = None,
+    flow: Annotated[
+        Flow,
+        typer.Option(
+            help="An engine and its program, or one streaming design of hls4ml for a small network."
+        ),
+    ] = Flow.engine,
+    io: Annotated[Io, typer.Option(help="How the layers of hls4ml's design are joined.")] = Io.stream,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a bundle: HLS C++, the program the engine walks, weights, manifest.
@@ -94,7 +113,15 @@ def build(
     The engine is the one that is estimated fastest among those that fit the board. The search takes seconds, once for
     each model and board; --lanes and --array together leave nothing to search, nor a budget. The directory is written
     beside and then renamed: an interrupted build leaves an earlier one as it was.
+
+    With --flow hls4ml every layer is hardware of its own: small networks only, and a refusal names what is too large.
+    `verify` and `report` read what it writes.
     """
+    if flow is Flow.hls4ml:
+        if lanes is not None or array is not None:
+            raise PlanError("--flow hls4ml: has neither lanes nor an array. Leave --lanes and --array out.")
+        _build_streaming(model, output, board, io, as_json)
+        return
     with working("Building") as say:
         facts = build_bundle(model, output, board, lanes, _array(array), say)
     if as_json:
@@ -107,6 +134,29 @@ def build(
     if facts["choices"]:
         out.print(engine_text(facts))
         note(f"{len(facts['choices'])} engines estimated{' in an earlier search' if facts['kept'] else ''}.")
+    note(f"Next: codesign verify {output}")
+
+
+def _build_streaming(model: str, output: Path, board: str, io: Io, as_json: bool) -> None:
+    from codesign.board import load_board
+    from codesign.hls4ml.project import build as build_project
+    from codesign.onnx_io import import_model
+    from codesign.shipped import find_model
+
+    with working("Building") as say:
+        facts, path = load_board(board), find_model(model)
+        made = build_project(import_model(path), path, output, facts, f"io_{io.value}", say)
+    if as_json:
+        print_json(made)
+        return
+    estimated = made["estimated"]
+    out.print(
+        f"{escape(str(output))}: {estimated['layers']} layers of hls4ml {made['hls4ml']} for {facts.name}, backend "
+        f"{made['backend']}; {sum(estimated['multipliers'].values()):,} multipliers, FIFOs of "
+        f"{estimated['bram36']:g} of {facts.bram36} BRAM36 estimated."
+    )
+    if made["instead"]:
+        note(f"An IP core, no bitstream: {made['instead']}.")
     note(f"Next: codesign verify {output}")
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from codesign.cli_common import FAILED, Json, err, figure, note, out, print_json, table, verb, working
+from codesign.cli_common import FAILED, Json, err, fail, figure, note, out, print_json, table, verb, working
 
 if TYPE_CHECKING:
     from codesign.contract import Verdict
     from codesign.figures import Figures
     from codesign.report import Report
 
-WHOLE = ("engine, cycles", "DRAM, bytes")
+WHOLE = ("engine, cycles", "design, cycles", "DRAM, bytes")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,10 +36,11 @@ def report(
     Exit code 1 if a loop's initiation interval is not what its pragma promises, co-simulation differs, or timing is
     not met.
     """
+    from codesign.bundle import is_streaming
     from codesign.report import report as found_in
 
     with working("Simulating a frame" if simulate else "Reading reports"):
-        found = found_in(bundle, simulate)
+        found = _streaming(bundle, simulate) if is_streaming(bundle) else found_in(bundle, simulate)
     if as_json:
         print_json(found.to_json())
     else:
@@ -48,6 +49,15 @@ def report(
         err.print(f"[bold red]failed:[/] {escape(failure)}")
     if found.failures:
         raise typer.Exit(FAILED)
+
+
+def _streaming(directory: Path, simulate: bool) -> Report:
+    from codesign.hls4ml import project
+    from codesign.hls4ml.report import report as found_in
+
+    if simulate:
+        fail(f"--simulate: {directory} holds a design of hls4ml, whose cycles its tools count. Leave it out.")
+    return found_in(project.load(directory))
 
 
 def _print(found: Report) -> None:

@@ -133,14 +133,24 @@ def verify(
     From the model's torch figures (quoted from its card) over onnxruntime and the integer graph to the bundle's own
     C++, with native and with ap_int types. What cannot be run here says so.
     """
-    from codesign.bundle import load
+    from codesign.bundle import is_streaming, load
+    from codesign.hls4ml import project
+    from codesign.hls4ml import verify as streaming
     from codesign.ladder import climb, failed
 
     counts = _lanes(lanes)
-    found = load(bundle)
-    pictures = _pictures([*(images or []), *(more or [])])
-    with working("Verifying") as say:
-        rungs = climb(found, pictures, say, counts)
+    if is_streaming(bundle):
+        if counts:
+            fail(f"--lanes: {bundle} holds a design of hls4ml, which has none. Leave it out.")
+        design = project.load(bundle)
+        pictures = _pictures([*(images or []), *(more or [])])
+        with working("Verifying") as say:
+            rungs = streaming.climb(design, pictures, say)
+    else:
+        found = load(bundle)
+        pictures = _pictures([*(images or []), *(more or [])])
+        with working("Verifying") as say:
+            rungs = climb(found, pictures, say, counts)
     if as_json:
         print_json([asdict(r) for r in rungs])
     else:

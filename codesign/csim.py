@@ -223,7 +223,7 @@ def write_vectors(path: Path, frames: Sequence[Frame], size: int, lanes: int, pr
 def build(design: Mapping[str, str] | Path, kind: str, cxx: str | None = None) -> Path:
     """The library (or, for sanitize, program) of a design, compiled once for each text, compiler and host."""
     files = texts(design)
-    compiler = _compiler(cxx)
+    compiler = find_compiler(cxx)
     flags = ["-std=c++11", *WARNINGS, *KINDS[kind]]
     gcc = "clang" not in _version(compiler)
     if kind in ("native", "loops") and gcc:
@@ -292,7 +292,7 @@ def texts(design: Mapping[str, str] | Path) -> dict[str, str]:
     return files
 
 
-def _compiler(cxx: str | None) -> str:
+def find_compiler(cxx: str | None = None) -> str:
     name = cxx or os.environ.get("CXX") or "g++"
     found = shutil.which(name)
     if found is None:

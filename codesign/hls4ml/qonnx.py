@@ -1,8 +1,9 @@
 """Integer graph -> the channels-last QONNX that hls4ml's ONNX parser takes, with one quantizer a layer.
 
-Every inner map holds codes: integers of scale 1. A convolution's weights carry its whole requantization,
+A map is its codes times a power of two (codesign.hls4ml.scales). A convolution's weights carry its whole
+requantization: with x and y the exponents of its input and its result,
 
-    W[..., c] * m[c] * 2^-n[c]      bias  B[c] * m[c] * 2^-n[c]
+    W[..., c] * m[c] * 2^(y - x - n[c])      bias  B[c] * m[c] * 2^(y - n[c])
 
 as numbers on one power-of-two grid a tensor, so that hls4ml's fixed-point types hold them exactly, its sums are exact,
 and the one rounding is the result type's: half to even, then saturation, which is RHE and clamp of the integer
@@ -22,28 +23,39 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codesign.errors import ModelRefused, Problem
 from codesign.hls4ml.parsers import CHANNELS_LAST
+from codesign.hls4ml.scales import ENGINE, exponents, plain_shift
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Upsample
+from codesign.ops import Add, Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Upsample
 
 QUANT, HLS4ML = "qonnx.custom_op.general", "qonnx.custom_op.channels_last"
 OPSET, IR_VERSION = 20, 10
 SUMS = (Conv, DwConv, DeformDwConv)
 MAX_CONCAT = 2  # inputs, of hls4ml's Concatenate
+MAX_BITS = 52  # hls4ml computes with parameters in float64
 
 
 def write(graph: Graph, where: str) -> onnx.ModelProto:
     """Inputs and outputs are real numbers (N, H, W, C), as in the model file. Raises ModelRefused with every layer that
     hls4ml 1.3 has no exact form for.
     """
-    problems = refusals(graph)
+    scales, problems = exponents(graph)
+    problems = [*refusals(graph), *problems]
     if problems:
         raise ModelRefused(where, problems)
-    return _Writer(graph).model()
+    return _Writer(graph, scales).model()
+
+
+def output_order(graph: Graph) -> list[str]:
+    """Outputs in the order in which they are made: hls4ml gives them in no other."""
+    return [node.name for node in graph.nodes if node.name in graph.outputs]
 
 
 def refusals(graph: Graph) -> list[Problem]:
     """Every layer that hls4ml does not compute, or not exactly."""
     found = []
+    for name in graph.outputs:
+        if name in graph.inputs:
+            found.append(Problem(f"output {name!r}", "is an input", "Leave it out."))
     for node in graph.nodes:
         fault = _fault(graph, node)
         if fault is not None:
@@ -51,13 +63,12 @@ def refusals(graph: Graph) -> list[Problem]:
     return found
 
 
-ENGINE = "Build it for the engine: leave out --flow hls4ml."
-
-
 def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
     op = node.op
     match op:
-        case Conv() | DwConv() | DeformDwConv() | Upsample():
+        case Conv() | DwConv() | DeformDwConv() | Upsample() | Add():
+            if node.name in graph.outputs and not isinstance(op, Upsample):
+                return "is an output that no quantizer follows", "Quantize it."
             return None
         case MaxPool():
             if any(op.pads):
@@ -72,15 +83,33 @@ def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
             return None
         case Requant():
             source = {n.name: n for n in graph.nodes}.get(node.inputs[0])
-            if source is None or not isinstance(source.op, SUMS):
-                return f"requantizes what no convolution made ({node.inputs[0]})", ENGINE
+            if source is None or not isinstance(source.op, (*SUMS, Add)):
+                return f"requantizes what no convolution or addition made ({node.inputs[0]})", ENGINE
+            if isinstance(source.op, Add) and plain_shift(graph, node) is None:
+                return "quantizes a sum of maps with a bias or by channel, hls4ml's adds have neither", ENGINE
             if len(graph.users[source.name]) > 1:
                 return f"is one of several quantizers of {source.name}", ENGINE
+            if not isinstance(source.op, Add) and (bits := _bits(graph, node, source)) > MAX_BITS:
+                return (
+                    f"needs parameters of {bits} bits for one grid of its channels, the limit is {MAX_BITS}",
+                    ENGINE,
+                )
             if result_type(graph, node) is None:
                 return f"clamps to {op.lo}..{op.hi}, which no fixed-point type saturates to", ENGINE
             return None
         case _:
             return "is no layer that hls4ml has", ENGINE
+
+
+def _bits(graph: Graph, node: Node, source: Node) -> int:
+    """Of the widest weight or bias of a convolution whose channels have one grid, that of the largest shift."""
+    bias, mult, shift = (graph.consts[name] for name in node.inputs[1:])
+    weight = abs(graph.consts[source.inputs[-1]]).reshape(-1, len(mult)).max(0)
+    largest = np.maximum(weight, abs(bias))
+    up = int(shift.max()) - shift
+    return (
+        max((int(a) * int(m) << int(n)).bit_length() for a, m, n in zip(largest, mult, up, strict=True)) + 1
+    )
 
 
 def result_type(graph: Graph, node: Node) -> tuple[IntType, bool] | None:
@@ -116,8 +145,8 @@ def identifiers(names: Sequence[str]) -> dict[str, str]:
 
 
 class _Writer:
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.types = graph, graph.types()
+    def __init__(self, graph: Graph, exponents: dict[str, int]) -> None:
+        self.graph, self.types, self.exponents = graph, graph.types(), exponents
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.infos: list[onnx.ValueInfoProto] = []
@@ -128,7 +157,7 @@ class _Writer:
         for node in self.graph.nodes:
             self._write(node)
         inputs = [self._info(self.id[name], self.types[name].shape) for name in self.graph.inputs]
-        outputs = [self._info(self.id[name], self.types[name].shape) for name in self.graph.outputs]
+        outputs = [self._info(self.id[name], self.types[name].shape) for name in output_order(self.graph)]
         body = helper.make_graph(
             self.nodes, "hls4ml", inputs, outputs, list(self.initializers.values()), value_info=self.infos
         )
@@ -137,11 +166,6 @@ class _Writer:
         model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="codesign")
         helper.set_model_props(model, dict(self.graph.meta))
         return model
-
-    def scale(self, name: str) -> float:
-        """Real value of 1 LSB of a map in this file: the model's own at its ends, 1 inside."""
-        ends = (*self.graph.inputs, *self.graph.outputs)
-        return self.graph.scales.get(name, 1.0) if name in ends else 1.0
 
     def _info(self, name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape])
@@ -175,10 +199,18 @@ class _Writer:
     def _write(self, node: Node) -> None:
         op, y = node.op, self.id[node.name]
         match op:
-            case Conv() | DwConv() | DeformDwConv():
+            case Conv() | DwConv() | DeformDwConv() | Add():
                 return  # written with its Requant
             case Requant():
-                self._convolution(node, op)
+                source = self.by_name[node.inputs[0]]
+                sums = (
+                    self._sum_of_maps(source)
+                    if isinstance(source.op, Add)
+                    else self._convolution(node, source)
+                )
+                self.infos.append(self._info(sums, self.types[node.name].shape))
+                elem, narrow = result_type(self.graph, node) or (op.out, False)
+                self._quant(sums, y, elem, 2.0 ** self.exponents[node.name], narrow)
             case MaxPool():
                 window = {
                     "kernel_shape": op.kernel,
@@ -196,17 +228,19 @@ class _Writer:
         if node.name not in self.graph.outputs:
             self.infos.append(self._info(y, self.types[node.name].shape))
 
-    def _convolution(self, node: Node, op: Requant) -> None:
-        source = self.by_name[node.inputs[0]]
+    def _sum_of_maps(self, node: Node) -> str:
+        return self._add("Add", [self.id[name] for name in node.inputs], f"{self.id[node.name]}_sums")
+
+    def _convolution(self, node: Node, source: Node) -> str:
         bias, mult, shift = (self.graph.consts[name] for name in node.inputs[1:])
         x, y = source.inputs[0], self.id[node.name]
-        # One grid for all channels; the ends' scales are powers of two, so that they move the exponents alone.
+        # One grid for all channels: that of the largest shift.
         up = int(shift.max()) - shift
-        moved = int(np.log2(self.scale(node.name))) - int(shift.max())
+        exponent = self.exponents[node.name] - int(shift.max())
         codes = self.graph.consts[source.inputs[-1]] * (mult << up)
         parameters = [
-            self._parameter(f"{y}_weight", _onnx_weight(source, codes), moved - int(np.log2(self.scale(x)))),
-            self._parameter(f"{y}_bias", bias * (mult << up), moved),
+            self._parameter(f"{y}_weight", _onnx_weight(source, codes), exponent - self.exponents[x]),
+            self._parameter(f"{y}_bias", bias * (mult << up), exponent),
         ]
         sums = f"{y}_sums"
         match source.op:
@@ -225,9 +259,7 @@ class _Writer:
                 self._add(
                     "Conv", [self.id[x], *parameters], sums, HLS4ML, dilations=[1, 1], **window, **group
                 )
-        self.infos.append(self._info(sums, self.types[node.name].shape))
-        elem, narrow = result_type(self.graph, node) or (op.out, False)
-        self._quant(sums, y, elem, self.scale(node.name), narrow)
+        return sums
 
 
 def _onnx_weight(node: Node, weight: Array) -> Array:

@@ -14,8 +14,8 @@ from codesign.errors import ModelRefused, ToolMissing
 from codesign.hls4ml import qonnx, registry
 from codesign.hls4ml.design import convert
 from codesign.ir import IntType, evaluate
-from codesign.ops import Concat, MaxPool, Shuffle
-from tests.hls4ml.nets import every_layer, small_net
+from codesign.ops import Add, Concat, MaxPool, Shuffle
+from tests.hls4ml.nets import every_layer, plain_sum, small_net
 from tests.models import I8, U8, Builder, random_feeds
 from tests.onnx_models import to_onnx
 
@@ -28,7 +28,7 @@ def predicted(graph, design, feeds):
     batch, types = len(images[0]), graph.types()
     return {
         name: array.reshape(batch, *types[name].shape) / graph.scales[name]
-        for name, array in zip(graph.outputs, found, strict=True)
+        for name, array in zip(qonnx.output_order(graph), found, strict=True)
     }
 
 
@@ -48,7 +48,7 @@ def test_compile_and_predict_give_our_integers(tmp_path, graph, backend, io_type
     feeds = random_feeds(graph, batch=3)
     expected, got = evaluate(graph, feeds), predicted(graph, design, feeds)
     for name in graph.outputs:
-        assert len(np.unique(expected[name])) > 20  # lively, not saturated
+        assert len(np.unique(expected[name])) > 12  # lively, not saturated
         np.testing.assert_array_equal(got[name], expected[name])
 
 
@@ -97,7 +97,7 @@ def test_every_written_quantizer_has_one_scale_and_keeps_its_parameter():
             codes = values[node.input[0]].astype(np.float64) / scale
             assert np.array_equal(codes, np.rint(codes)) and abs(codes).max() < 2 ** (bits - 1)
             checked += 1
-    assert checked == 2 * 8  # convolutions
+    assert checked == 2 * 9  # convolutions
 
 
 def refused(build):
@@ -125,6 +125,41 @@ def test_a_layer_without_an_exact_form_is_named():
         "out --flow hls4ml.\n"
         "  Concat 'all': joins 3 maps, hls4ml's limit is 2. Join two at a time."
     )
+
+
+def test_a_sum_with_a_bias_is_named():
+    def build(b, x):
+        x = b.conv("a", x, 4)
+        b.add("sum", Add(), x, b.conv("b", x, 4))
+        b.requant("sum", out=I8)
+
+    assert (
+        "Requant 'sum.q': quantizes a sum of maps with a bias or by channel, hls4ml's adds have neither."
+        in (refused(build))
+    )
+
+
+def test_channels_too_far_apart_for_one_grid_are_named():
+    def build(b, x):
+        b.conv("a", x, 4, out=I8)
+        b.consts["a.shift"] = np.array([0, 1, 2, 38])
+        b.consts["a.bias"] = np.array([4096, 0, 0, 0])
+        b.consts["a.mult"] = np.array([4, 1, 1, 1])
+
+    assert "Requant 'a.q': needs parameters of 54 bits for one grid of its channels, the limit is 52." in (
+        refused(build)
+    )
+
+
+def test_scales_that_contradict_each_other_are_named():
+    """The sum says that its sides' steps differ by two, and their concatenation that they are equal."""
+
+    def build(b, x):
+        x, y = b.conv("a", x, 4), b.conv("b", x, 4)
+        z = plain_sum(b, "sum", x, y)
+        b.conv("out", b.add("all", Concat(), b.add("both", Concat(), x, y), z), 2, out=I8)
+
+    assert "  Concat 'both': ties the scale of both to another than it has." in refused(build)
 
 
 def test_a_file_that_is_channels_first_is_not_parsed(tmp_path):
