@@ -132,7 +132,11 @@ def build(
         manifest = facts | {"files": {name: bundle.digest(work / name) for name in bundle.files(work)}}
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
-    bundle.replace_directory(Path(os.path.abspath(output)), fill)
+    try:
+        bundle.replace_directory(Path(os.path.abspath(output)), fill)
+    except OSError as error:
+        raise BundleError(f"{output}: cannot be written ({error.strerror or error}). Free the disk, or choose "
+                          "another -o.") from None  # fmt: skip
     return facts | {"bundle": str(output), "instead": instead}
 
 

@@ -31,6 +31,7 @@ QUANT, HLS4ML = "qonnx.custom_op.general", "qonnx.custom_op.channels_last"
 OPSET, IR_VERSION = 20, 10
 SUMS = (Conv, DwConv, DeformDwConv)
 MAX_CONCAT = 2  # inputs, of hls4ml's Concatenate
+MAX_READERS = 7  # of hls4ml's Clone, which io_stream needs
 MAX_BITS = 52  # hls4ml computes with parameters in float64
 
 
@@ -65,6 +66,9 @@ def refusals(graph: Graph) -> list[Problem]:
 
 def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
     op = node.op
+    readers = len(graph.users[node.name]) + (node.name in graph.outputs)
+    if readers > MAX_READERS:
+        return f"is read {readers} times, hls4ml's limit is {MAX_READERS}", ENGINE
     match op:
         case Conv() | DwConv() | DeformDwConv() | Upsample() | Add():
             if node.name in graph.outputs and not isinstance(op, Upsample):

@@ -10,9 +10,11 @@
 // io_stream: x and offset arrive in pixel order, one word a pixel; y leaves in pixel order. A ring of
 // 2 * max_offset + 2 rows holds the map: 2 * max_offset + 1 are read while one is filled, so one pixel is taken a turn,
 // and a row of results leaves max_offset + 1 rows behind. Turns: (in_height + max_offset + 1) * in_width, each of at
-// least two cycles: a row's memory has two ports and is read at columns x - d, x and x + d.
-#ifndef NNET_SQUARE_DEFORM_H_
-#define NNET_SQUARE_DEFORM_H_
+// least two cycles: a row's memory has two ports and is read at columns x - d, x and x + d. The pipeline drains after
+// each row.
+//
+// io_parallel: x is in registers and read where the offset points, which is a choice among all of them: for small maps.
+#pragma once
 
 #include "hls_stream.h"
 #include "nnet_common.h"
@@ -70,6 +72,7 @@ Rows:
       for (int c = 0; c < CONFIG_T::n_chan; c++) {
         #pragma HLS UNROLL
         typename CONFIG_T::accum_t sum = biases[c];
+      Taps:
         for (int tap = 0; tap < 9; tap++) {
           #pragma HLS UNROLL
           const int row = p * CONFIG_T::stride_height + (tap / 3 - 1) * d;
@@ -93,7 +96,7 @@ void square_deform_2d_cl(hls::stream<data_T> &data, hls::stream<offset_T> &offse
   #pragma HLS ARRAY_PARTITION variable=weights complete
   #pragma HLS ARRAY_PARTITION variable=biases complete
   static const int ring = 2 * CONFIG_T::max_offset + 2;
-  static data_T rows[ring][CONFIG_T::in_width];  // stale rows of the frame before lie outside the map
+  data_T rows[ring][CONFIG_T::in_width];  // what is read before it is filled lies outside the map
   #pragma HLS ARRAY_PARTITION variable=rows complete dim=1
   PRAGMA_DATA_PACK(rows)
 
@@ -107,6 +110,8 @@ Rows:
   Columns:
     for (int x = 0; x < CONFIG_T::in_width; x++) {
       #pragma HLS PIPELINE II=CONFIG_T::turn
+      #pragma HLS LOOP_FLATTEN off
+      // A row is read once it is whole: the loop ends in between. What is read of the row that fills is not used.
       #pragma HLS DEPENDENCE variable=rows inter false
       if (t < CONFIG_T::in_height) {
         rows[filled][x] = data.read();
@@ -114,13 +119,14 @@ Rows:
       if (middle >= 0 && wait_rows == 0 && wait_columns == 0) {
         offset_T raw = offset.read();
         const int d = square_deform_offset<CONFIG_T>(raw[0]);
-        data_T near[3][ring];  // columns x - d, x, x + d of every row
-                               #pragma HLS ARRAY_PARTITION variable=near complete dim=0
-      Read:
+        data_T near[3][ring];
+        #pragma HLS ARRAY_PARTITION variable=near complete dim=0
+      Read:  // columns x - d, x and x + d of every row
         for (int j = 0; j < 3; j++) {
           #pragma HLS UNROLL
           const int column = x + (j - 1) * d;
           const int safe = column < 0 ? 0 : (column < CONFIG_T::in_width ? column : CONFIG_T::in_width - 1);
+        Ring:
           for (int r = 0; r < ring; r++) {
             #pragma HLS UNROLL
             near[j][r] = rows[r][safe];
@@ -130,6 +136,7 @@ Rows:
         PRAGMA_DATA_PACK(result)
         typename CONFIG_T::accum_t sums[CONFIG_T::n_chan];
         #pragma HLS ARRAY_PARTITION variable=sums complete
+      Begin:
         for (int c = 0; c < CONFIG_T::n_chan; c++) {
           #pragma HLS UNROLL
           sums[c] = biases[c];
@@ -142,12 +149,14 @@ Rows:
           from = from < 0 ? from + ring : (from < ring ? from : from - ring);
           const data_T sample = near[j][from];
           if (square_deform_inside<CONFIG_T>(middle + i * d, x + (j - 1) * d)) {
+          Add:
             for (int c = 0; c < CONFIG_T::n_chan; c++) {
               #pragma HLS UNROLL
               sums[c] += sample[c] * weights[tap * CONFIG_T::n_chan + c];
             }
           }
         }
+      End:
         for (int c = 0; c < CONFIG_T::n_chan; c++) {
           #pragma HLS UNROLL
           result[c] = sums[c];
@@ -165,5 +174,3 @@ Rows:
 }
 
 }  // namespace nnet
-
-#endif

@@ -139,6 +139,15 @@ def test_a_sum_with_a_bias_is_named():
     )
 
 
+def test_a_map_with_too_many_readers_is_named():
+    def build(b, x):
+        x = b.conv("a", x, 2)
+        for k in range(8):
+            b.conv(f"b{k}", x, 1, out=I8)
+
+    assert "  Requant 'a.q': is read 8 times, hls4ml's limit is 7." in refused(build)
+
+
 def test_channels_too_far_apart_for_one_grid_are_named():
     def build(b, x):
         b.conv("a", x, 4, out=I8)
