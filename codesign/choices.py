@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.board import Board
-from codesign.csim import cache
+from codesign.compiled import cache
 from codesign.ir import Graph
 from codesign.program import EngineConfig
 

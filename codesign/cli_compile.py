@@ -199,12 +199,12 @@ def build_bundle(
     Lanes and array that are not given are searched; `say` hears how far that is.
     """
     from codesign.board import CARRIED, load_board
+    from codesign.budget import placed
     from codesign.bundle import write
     from codesign.emit import sources
     from codesign.explore import explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
-    from codesign.resources import placed
     from codesign.shipped import find_model
 
     facts = load_board(board)

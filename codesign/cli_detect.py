@@ -139,8 +139,9 @@ def demo(
     from codesign.cli_compile import build_bundle
     from codesign.cli_verify import show_ladder
     from codesign.decode import coco_results
+    from codesign.difference import failed
     from codesign.draw import draw, sheet
-    from codesign.ladder import climb, failed
+    from codesign.ladder import climb
     from codesign.rungs import csim_runner
     from codesign.shipped import samples
 

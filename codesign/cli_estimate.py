@@ -40,11 +40,12 @@ def estimate(
     board's budget, or if its hardware would hang or access a memory more often than it has ports.
     """
     from codesign.board import bundle_board, load_board
+    from codesign.budget import budget, over_budget
     from codesign.bundle import MANIFEST, load
     from codesign.dram import ASSUMPTIONS
     from codesign.estimate import KIND
     from codesign.estimate import estimate as estimated
-    from codesign.resources import NOT_COUNTED, budget, over_budget, resources
+    from codesign.resources import NOT_COUNTED, resources
 
     with working("Counting"):
         found = load(bundle)

@@ -134,9 +134,10 @@ def verify(
     C++, with native and with ap_int types. What cannot be run here says so.
     """
     from codesign.bundle import is_streaming, load
+    from codesign.difference import failed
     from codesign.hls4ml import project
     from codesign.hls4ml import verify as streaming
-    from codesign.ladder import climb, failed
+    from codesign.ladder import climb
 
     counts = _lanes(lanes)
     if is_streaming(bundle):

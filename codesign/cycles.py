@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from codesign.board import Board
 from codesign.bundle import Bundle
-from codesign.csim import Engine, EngineFailed, texts
+from codesign.compiled import texts
+from codesign.csim import Engine, EngineFailed
 from codesign.dram import ASSUMPTIONS, Dram, dram
 from codesign.emit import sources as emit_sources
 from codesign.errors import CodesignError

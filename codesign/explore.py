@@ -22,6 +22,7 @@ from math import ceil, inf, prod
 from typing import TYPE_CHECKING
 
 from codesign.board import LANES, Board
+from codesign.budget import budget, fits, over_budget, placed
 from codesign.choices import Choice, Result, array_text, keep, kept, key_of, weight_kib
 from codesign.drafts import drafts
 from codesign.errors import PlanError
@@ -30,7 +31,7 @@ from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig
-from codesign.resources import budget, fits, over_budget, placed, resources
+from codesign.resources import resources
 
 if TYPE_CHECKING:
     import optuna

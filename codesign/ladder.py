@@ -16,82 +16,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from codesign import onnx_io, onnx_read
 from codesign.bundle import MANIFEST, Bundle
-from codesign.csim import Engine, Simulator
+from codesign.difference import Rung, Say, Status, compare
 from codesign.digest import design_digest
-from codesign.emit import emit
-from codesign.errors import CodesignError, ToolMissing
+from codesign.errors import ToolMissing
 from codesign.evidence import bench_of
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Array, Graph, evaluate
+from codesign.ladder_csim import other_lanes, simulation
 from codesign.ops import DeformDwConv
-from codesign.plan import plan
-from codesign.program import Step
-from codesign.rungs import Codes, OnnxSession, picture_input, simulator_of
+from codesign.rungs import Codes, OnnxSession, picture_input
 from codesign.synth_files import read_json
 from codesign.vivado import HLS_TOOLS
 
-Status = Literal["ok", "fail", "quoted", "not run"]
-Say = Callable[[str], object]
 CARD = "codesign.card"
-CONFIG = "config.hpp"
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One line of the ladder: `compared` integers, of which `different` differ."""
-
-    number: int
-    name: str
-    against: int | None
-    status: Status
-    note: str = ""
-    compared: int = 0
-    different: int = 0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Outcome of a comparison by name: `first` is the first that differs, in the graph's order."""
-
-    compared: int
-    different: int
-    first: str = ""
-    worst: int = 0
-
-    def rung(self, number: int, name: str, against: int, fine: str) -> Rung:
-        status: Status = "fail" if self.different else "ok"
-        note = f"first differs in {self.first}, by up to {self.worst}" if self.different else fine
-        return Rung(number, name, against, status, note, self.compared, self.different)
-
-
-def failed(rungs: Sequence[Rung]) -> bool:
-    return any(r.status == "fail" for r in rungs)
-
-
-def compare(
-    expected: Mapping[str, Array], got: Mapping[str, npt.NDArray[Any]], names: Iterable[str]
-) -> Difference:
-    """Counts differing integers of the named arrays, in that order."""
-    compared = different = worst = 0
-    first = ""
-    for name in names:
-        a, b = expected[name], np.asarray(got[name], np.int64)
-        assert a.shape == b.shape, (name, a.shape, b.shape)
-        wrong = int(np.count_nonzero(a != b))
-        compared, different = compared + a.size, different + wrong
-        if wrong and not first:
-            first, worst = name, int(np.abs(a - b).max())
-    return Difference(compared, different, first, worst)
 
 
 def trial_codes(graph: Graph, pictures: Sequence[Pixels], where: str = "model") -> Codes:
@@ -180,95 +125,6 @@ def _exported(graph: Graph) -> str:
     return (
         f"all values are codes; at export {report['different']} of {report['compared']:,} differed from torch"
     )
-
-
-def simulation(
-    bundle: Bundle, graph: Graph, codes: Codes, values: Mapping[str, Array], say: Say
-) -> list[Rung]:
-    """Rung 5 twice: the bundle's own sources and program, with native types and with ap_int types."""
-    rungs = []
-    for kind, title in (("native", "C++, native types"), ("ap", "C++, ap_int types")):
-        say(f"Compiling the {title}")
-        try:
-            engine = Engine(bundle.hls, kind)
-            say(f"Simulating the {title}")
-            got = simulator_of(bundle, engine).run(codes)
-        except ToolMissing:
-            raise
-        except CodesignError as error:
-            rungs.append(Rung(5, title, 3, "fail", str(error)))
-            continue
-        difference = compare(values, got, graph.outputs)
-        rung = difference.rung(5, title, 3, f"every output equal, {bundle.program.lanes} lanes")
-        if difference.different:
-            say("Looking for the first layer that differs")
-            rung = replace(rung, note=f"{rung.note}; {locate(bundle, graph, engine, codes, values)}")
-        rungs.append(rung)
-    return rungs
-
-
-def other_lanes(
-    bundle: Bundle, graph: Graph, codes: Codes, values: Mapping[str, Array], lanes: Sequence[int], say: Say
-) -> list[Rung]:
-    """Rung 5 for each of `lanes`: the model planned anew, on the bundle's C++ with that engine's constants.
-
-    What a graph computes must not depend on the number of lanes.
-    """
-    sources = {
-        path.relative_to(bundle.hls).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted(bundle.hls.rglob("*"))
-        if path.is_file()
-    }
-    rungs = []
-    for count in lanes:
-        title = f"C++, native types, {count} lane{'s' * (count > 1)}"
-        say(f"Compiling the {title}")
-        try:
-            made = plan(graph, count)
-            engine = Engine(sources | {CONFIG: emit(made.config)[CONFIG]})
-            say(f"Simulating the {title}")
-            got = Simulator(engine, made.program).run(codes)
-        except ToolMissing:
-            raise
-        except CodesignError as error:
-            rungs.append(Rung(5, title, 3, "fail", str(error)))
-            continue
-        fine = f"every output equal, {len(made.program.steps)} steps"
-        rungs.append(compare(values, got, graph.outputs).rung(5, title, 3, fine))
-    return rungs
-
-
-def locate(bundle: Bundle, graph: Graph, engine: Engine, codes: Codes, values: Mapping[str, Array]) -> str:
-    """Which layer is the first to be wrong, and whether the C++ or the program is to blame.
-
-    A program made afresh from the model runs on the bundle's C++ with all tensors kept, first with every window
-    in a step of its own: a tensor that differs is the C++'s fault. If none does, the bundle's program is
-    not what the model compiles to.
-    """
-    for fuse in (False, True):
-        try:
-            kept = plan(graph, config=bundle.config, base=bundle.program.base, keep=True, fuse=fuse).program
-            got = Simulator(engine, kept).run(codes, keep=kept.tensors)
-        except CodesignError as error:
-            if fuse:
-                return f"a program made afresh does not run on its C++: {error}"
-            continue
-        made = [node.name for node in graph.nodes if node.name in kept.tensors]
-        inner = compare(values, got, made)
-        if inner.different:
-            return f"the C++ is first wrong in layer {inner.first}"
-    # Of the same steps: what each of them ends with is stored.
-    ends = [nodes[-1] for nodes in read_json(bundle.directory / MANIFEST).get("nodes", ())]
-    fresh = plan(graph, config=bundle.config, base=bundle.program.base, apart=ends).program
-    for i, (step, wanted) in enumerate(zip(bundle.program.steps, fresh.steps, strict=False)):
-        wrong = [f.name for f in fields(step) if f.name != "nodes" and not _equal(step, wanted, f.name)]
-        if wrong:
-            return f"program.bin is first wrong in layer {wanted.nodes[-1]} (step {i}: {', '.join(wrong)})"
-    return "neither the C++ nor the steps of program.bin are to blame: check the manifest's layout"
-
-
-def _equal(a: Step, b: Step, field: str) -> bool:
-    return bool(np.array_equal(getattr(a, field), getattr(b, field)))
 
 
 def hardware(directory: Path | None = None) -> list[Rung]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codesign import cli, csim
+from codesign import cli, compiled
 from codesign.board_wheel import FILE, files, wheel
 from codesign.bundle import load
 from codesign.cli_compile import build_bundle
@@ -96,7 +96,7 @@ def environment(place: Path, *paths: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(str(p) for p in (*paths, HERE)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
-        "CODESIGN_SOFT_ENGINE": str(csim.build(place / "mini" / "hls", "native")),
+        "CODESIGN_SOFT_ENGINE": str(compiled.build(place / "mini" / "hls", "native")),
         "CODESIGN_TEST_BUNDLE": str(place / "mini"),
         "CODESIGN_TEST_PACKED": str(place / "mini.codesign"),
         "CODESIGN_TEST_EXPECTED": str(place / "expected"),

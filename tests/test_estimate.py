@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from codesign import cli
 from codesign.board import Board, load_board
+from codesign.budget import over_budget
 from codesign.bundle import load
 from codesign.dram import LATENCY_S, USABLE, dram
 from codesign.errors import ToolMissing
@@ -22,7 +23,7 @@ from codesign.estimate import array_macs, estimate, used_macs
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig, Segment, Step, program_words, shrunk
-from codesign.resources import over_budget, resources
+from codesign.resources import resources
 from codesign.roofline import picture
 from codesign.stages import (
     chain,

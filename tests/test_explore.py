@@ -9,6 +9,7 @@ import pytest
 
 from codesign import choices
 from codesign.board import load_board
+from codesign.budget import fits
 from codesign.bundle import load
 from codesign.errors import PlanError
 from codesign.estimate import estimate
@@ -28,7 +29,7 @@ from codesign.fit import Limits
 from codesign.ir import evaluate
 from codesign.plan import plan
 from codesign.program import EngineConfig
-from codesign.resources import fits, resources
+from codesign.resources import resources
 from tests.engine.engines import assert_equal, simulate
 from tests.mini import MINI
 from tests.models import Builder, random_codenet_graph, random_feeds

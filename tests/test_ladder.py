@@ -14,10 +14,11 @@ import pytest
 from codesign import ladder
 from codesign.bundle import Bundle, load
 from codesign.csim import Engine
+from codesign.difference import Rung, compare, failed
 from codesign.digest import design_digest
 from codesign.errors import ToolMissing
 from codesign.ir import evaluate
-from codesign.ladder import CARD, Rung, climb, compare, failed, hardware, quoted, trial_codes
+from codesign.ladder import CARD, climb, hardware, quoted, trial_codes
 from codesign.onnx_io import import_model
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI, bundle_of_mini

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.csim import cache, find_compiler
+from codesign.compiled import cache, find_compiler
 from codesign.errors import CodesignError
 from codesign.hls4ml.project import PROJECT, Streaming
 from codesign.ir import Array

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codesign import onnx_io
+from codesign.difference import Rung, Say, compare
 from codesign.errors import CodesignError, ToolMissing
 from codesign.hls4ml.project import Streaming
 from codesign.hls4ml.simulate import build, run
 from codesign.images import Pixels
 from codesign.ir import Array, Graph
-from codesign.ladder import Rung, Say, compare, models, quoted, trial_codes
+from codesign.ladder import models, quoted, trial_codes
 from codesign.rungs import Codes, picture_input
 
 

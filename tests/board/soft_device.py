@@ -8,8 +8,8 @@ as unforgiving as hardware where software tends to be careless:
   are no buffer, or memory that is freed meanwhile, end in an engine that never finishes, and are noted in `crimes`.
 - Status bits of the interrupt clear on read or toggle on write, as the HLS release at hand has it (`isr`).
 
-CODESIGN_SOFT_ENGINE names the library that codesign/csim.py made of the bundle's sources. CODESIGN_SOFT_FAULT (hang,
-status:N, flip, allocation:N, dead) makes the device misbehave, as the attribute `fault` does.
+CODESIGN_SOFT_ENGINE names the library that codesign/compiled.py made of the bundle's sources. CODESIGN_SOFT_FAULT
+(hang, status:N, flip, allocation:N, dead) makes the device misbehave, as the attribute `fault` does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from codesign import csim
+from codesign import compiled
 from codesign.emit import sources
 from codesign.program import EngineConfig
 
@@ -46,7 +46,7 @@ def array(request):
     """products(tiles, acts, first) of a compiled array of 64 inputs: the longest sums there are."""
     config = EngineConfig(lanes=LANES, pixels=PIXELS, turns=LANES // 2, fabric=FABRIC)
     texts = sources(config) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}
-    probe = ctypes.CDLL(str(csim.build(texts, request.param))).probe
+    probe = ctypes.CDLL(str(compiled.build(texts, request.param))).probe
 
     def products(tiles: np.ndarray, acts: np.ndarray, first: int) -> np.ndarray:
         ins = [np.ascontiguousarray(a, np.int32) for a in (tiles, acts)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codesign import csim
+from codesign import compiled
 from codesign.csim import Engine, EngineFailed, Simulator
 from codesign.emit import emit, sources
 from codesign.errors import CodesignError, ToolMissing
@@ -62,10 +62,10 @@ def test_a_design_is_compiled_once(tmp_path, monkeypatch):
     calls = []
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: calls.append(a[0]) or run(*a, **k))
-    first = csim.build(sources(SMALL), "native")
-    compiled = len([c for c in calls if "-o" in c])
-    assert csim.build(sources(SMALL), "native") == first and first.parent == tmp_path
-    assert compiled == 1 == len([c for c in calls if "-o" in c])
+    first = compiled.build(sources(SMALL), "native")
+    count = len([c for c in calls if "-o" in c])
+    assert compiled.build(sources(SMALL), "native") == first and first.parent == tmp_path
+    assert count == 1 == len([c for c in calls if "-o" in c])
     assert [p.name for p in tmp_path.iterdir()] == [first.name]  # nothing half-made is left
 
 
@@ -73,7 +73,7 @@ def test_any_changed_text_is_another_design(tmp_path, monkeypatch):
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))
     changed = sources(SMALL)
     changed["window.hpp"] += "\n// changed\n"
-    assert csim.build(changed, "native") != csim.build(sources(SMALL), "native")
+    assert compiled.build(changed, "native") != compiled.build(sources(SMALL), "native")
 
 
 def test_a_directory_is_a_design(tmp_path):
@@ -95,7 +95,7 @@ def test_missing_compiler(monkeypatch):
 def test_missing_ap_int(monkeypatch):
     for name in ("AP_TYPES", "XILINX_HLS", "XILINX_VIVADO"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(csim.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolMissing) as error:
         Engine(sources(SMALL), "ap")
     assert str(error.value) == (
@@ -107,12 +107,12 @@ def test_missing_ap_int(monkeypatch):
 def test_ap_int_is_taken_from_where_the_user_says(tmp_path, monkeypatch):
     (tmp_path / "ap_int.h").write_text("")
     monkeypatch.setenv("AP_TYPES", str(tmp_path))
-    assert csim.ap_types() == tmp_path
+    assert compiled.ap_types() == tmp_path
     monkeypatch.delenv("AP_TYPES")
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "ap_int.h").write_text("")
     monkeypatch.setenv("XILINX_HLS", str(tmp_path))
-    assert csim.ap_types() == tmp_path / "include"
+    assert compiled.ap_types() == tmp_path / "include"
 
 
 def test_the_compiler_s_words_are_passed_on():

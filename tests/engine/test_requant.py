@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from codesign import csim
+from codesign import compiled
 from codesign.emit import sources
 from codesign.program import EngineConfig
 
@@ -39,7 +39,7 @@ SHIFTS = np.arange(-128, 128).repeat(EACH)
 def probe(request):
     """The compiled function; top.cpp is not needed."""
     texts = sources(EngineConfig(lanes=LANES)) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}
-    return ctypes.CDLL(str(csim.build(texts, request.param))).probe
+    return ctypes.CDLL(str(compiled.build(texts, request.param))).probe
 
 
 def requant(probe, arrays: list[np.ndarray], low: int, high: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign import csim
+from codesign import compiled
 from codesign.emit import sources
 from codesign.program import EngineConfig
 
@@ -74,7 +74,7 @@ Product = Callable[[int, int, int, int, np.ndarray, np.ndarray], np.ndarray]
 
 @lru_cache(maxsize=64)
 def library(config: EngineConfig, kind: str) -> Path:
-    return csim.build(sources(config) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}, kind)
+    return compiled.build(sources(config) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}, kind)
 
 
 def config_of(shape: tuple[int, int, int]) -> EngineConfig:
@@ -161,11 +161,11 @@ def test_on_every_host(march: str, compiler: str, monkeypatch: pytest.MonkeyPatc
         pytest.skip("not an x86-64 processor")
     if FLAGS[march] not in (info.read_text() if info.exists() else ""):
         pytest.skip(f"the processor has no {FLAGS[march]}")
-    flags = tuple(f"-march={march}" if f == "-march=native" else f for f in csim.KINDS["native"])
-    monkeypatch.setitem(csim.KINDS, "native", flags)  # type: ignore[arg-type]
+    flags = tuple(f"-march={march}" if f == "-march=native" else f for f in compiled.KINDS["native"])
+    monkeypatch.setitem(compiled.KINDS, "native", flags)  # type: ignore[arg-type]
     shape = (16, 3, 1)
     texts = sources(config_of(shape)) | {"top.cpp": "// empty\n", "sim/csim.cpp": PROBE}
-    path = csim.build(texts, "native", compiler)
+    path = compiled.build(texts, "native", compiler)
     for mode in (1, 2):
         for ends in (False, True):
             tiles, acts = operands(shape[0], mode, (WORDS, 3), 29, mode, ends)

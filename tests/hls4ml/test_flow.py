@@ -10,11 +10,11 @@ import pytest
 from codesign import cli
 from codesign.board import load_board
 from codesign.bundle import MANIFEST, digest, files
+from codesign.difference import failed
 from codesign.errors import BundleError, ModelRefused
 from codesign.hls4ml import project
 from codesign.hls4ml.report import report
 from codesign.hls4ml.verify import climb
-from codesign.ladder import failed
 from codesign.ops import Upsample
 from tests.hls4ml.nets import every_layer, small_net
 from tests.models import I8, Builder

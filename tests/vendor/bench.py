@@ -56,7 +56,7 @@ def binary(project: dict[str, Any], depth_words: int | None) -> Path:
 
 def _object(path: Path, flags: list[str]) -> Path:
     """A source compiled with the vendor's headers, once for each text."""
-    from codesign.csim import ap_types, cache
+    from codesign.compiled import ap_types, cache
 
     texts = [p.read_text() for p in sorted(path.parent.rglob("*")) if p.suffix in (".hpp", ".cpp", ".h")]
     included = [flag for flag in flags if flag.startswith("-I")]
