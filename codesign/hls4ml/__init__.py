@@ -32,7 +32,8 @@ def register() -> None:
 
 
 def channels_last(path: str | PathLike[str]) -> onnx.ModelProto:
-    """A model file of codesign as the channels-last QONNX that hls4ml parses, with the same integers.
+    """A model file of codesign as the channels-last QONNX that hls4ml parses, with the same integers. What hls4ml has
+    in io_parallel alone is written too.
 
     Raises ModelError or ModelRefused where codesign cannot read the file, and ModelRefused naming every layer that
     hls4ml cannot compute exactly.

@@ -18,7 +18,7 @@ def convert(graph: Graph, where: str, output_dir: str | PathLike[str], **options
 
     Raises ToolMissing without hls4ml, ModelRefused naming the layers it has no exact form for.
     """
-    model = write(graph, where)
+    model = write(graph, where, options.get("io_type", "io_parallel"))
     register()
     from hls4ml.converters import convert_from_onnx_model
     from hls4ml.utils import config_from_onnx_model

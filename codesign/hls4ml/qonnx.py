@@ -35,12 +35,12 @@ MAX_READERS = 7  # of hls4ml's Clone, which io_stream needs
 MAX_BITS = 52  # hls4ml computes with parameters in float64
 
 
-def write(graph: Graph, where: str) -> onnx.ModelProto:
+def write(graph: Graph, where: str, io_type: str = "io_parallel") -> onnx.ModelProto:
     """Inputs and outputs are real numbers (N, H, W, C), as in the model file. Raises ModelRefused with every layer that
-    hls4ml 1.3 has no exact form for.
+    hls4ml 1.3 has no exact form for, in io_stream those that it has in io_parallel alone too.
     """
     scales, problems = exponents(graph)
-    problems = [*refusals(graph), *problems]
+    problems = [*refusals(graph, io_type), *problems]
     if problems:
         raise ModelRefused(where, problems)
     return _Writer(graph, scales).model()
@@ -51,14 +51,14 @@ def output_order(graph: Graph) -> list[str]:
     return [node.name for node in graph.nodes if node.name in graph.outputs]
 
 
-def refusals(graph: Graph) -> list[Problem]:
+def refusals(graph: Graph, io_type: str) -> list[Problem]:
     """Every layer that hls4ml does not compute, or not exactly."""
     found = []
     for name in graph.outputs:
         if name in graph.inputs:
             found.append(Problem(f"output {name!r}", "is an input", "Leave it out."))
     for node in graph.nodes:
-        fault = _fault(graph, node)
+        fault = _fault(graph, node) or (_stream_fault(graph, node) if io_type == "io_stream" else None)
         if fault is not None:
             found.append(Problem(f"{type(node.op).__name__} {node.name!r}", *fault))
     return found
@@ -66,9 +66,6 @@ def refusals(graph: Graph) -> list[Problem]:
 
 def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
     op = node.op
-    readers = len(graph.users[node.name]) + (node.name in graph.outputs)
-    if readers > MAX_READERS:
-        return f"is read {readers} times, hls4ml's limit is {MAX_READERS}", ENGINE
     match op:
         case Conv() | DwConv() | DeformDwConv() | Upsample() | Add():
             if node.name in graph.outputs and not isinstance(op, Upsample):
@@ -103,6 +100,17 @@ def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
             return None
         case _:
             return "is no layer that hls4ml has", ENGINE
+
+
+def _stream_fault(graph: Graph, node: Node) -> tuple[str, str] | None:
+    readers = len(graph.users[node.name]) + (node.name in graph.outputs)
+    if readers > MAX_READERS:
+        return f"is read {readers} times, hls4ml's limit is {MAX_READERS} in io_stream", "Take --io parallel."
+    if isinstance(node.op, MaxPool) and node.op.kernel != node.op.stride:
+        kernel, stride = ("x".join(map(str, pair)) for pair in (node.op.kernel, node.op.stride))
+        reason = f"has {kernel} windows every {stride}, hls4ml's must not overlap in io_stream"
+        return reason, "Take --io parallel, or pool without overlap."
+    return None
 
 
 def _bits(graph: Graph, node: Node, source: Node) -> int:

@@ -100,11 +100,11 @@ def test_every_written_quantizer_has_one_scale_and_keeps_its_parameter():
     assert checked == 2 * 9  # convolutions
 
 
-def refused(build):
+def refused(build, io_type="io_parallel"):
     b = Builder(1)
     build(b, b.input("image", (8, 8, 3)))
     with pytest.raises(ModelRefused) as caught:
-        qonnx.write(b.graph((b.nodes[-1].name,)), "net.onnx")
+        qonnx.write(b.graph((b.nodes[-1].name,)), "net.onnx", io_type)
     return str(caught.value)
 
 
@@ -145,7 +145,23 @@ def test_a_map_with_too_many_readers_is_named():
         for k in range(8):
             b.conv(f"b{k}", x, 1, out=I8)
 
-    assert "  Requant 'a.q': is read 8 times, hls4ml's limit is 7." in refused(build)
+    assert "  Requant 'a.q': is read 8 times, hls4ml's limit is 7 in io_stream. Take --io parallel." in (
+        refused(build, "io_stream")
+    )
+
+
+def test_pools_that_overlap_are_named_in_streams_alone():
+    b = Builder(1)
+    b.add("p", MaxPool((3, 3), (2, 2), (0, 0, 0, 0)), b.conv("a", b.input("image", (9, 9, 3)), 2))
+    b.conv("out", "p", 2, out=I8, result="hm")
+    graph = b.graph(("hm",))
+    assert qonnx.write(graph, "net").graph.node
+    with pytest.raises(ModelRefused) as caught:
+        qonnx.write(graph, "net", "io_stream")
+    assert str(caught.value).endswith(
+        "MaxPool 'p': has 3x3 windows every 2x2, hls4ml's must not overlap in io_stream. Take --io parallel, or pool "
+        "without overlap."
+    )
 
 
 def test_channels_too_far_apart_for_one_grid_are_named():

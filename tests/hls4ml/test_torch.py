@@ -37,12 +37,12 @@ class Net(nn.Module):
         return self.head(self.deform(self.dw(self.stem(self.input_quant(x)))))
 
 
-def twin_of(net):
+def twin_of(net, shape=SHAPE):
     torch.manual_seed(1)
     nn.init.normal_(net.deform.offset.weight, 0, 0.6)
     for block in (net.stem, net.dw, net.deform.pw):
         nn.init.normal_(block.bn.running_mean, 0, 0.3)  # folded into biases
-    images = torch.randint(-128, 128, (3, *SHAPE)).float() / 128
+    images = torch.randint(-128, 128, (3, *shape)).float() / 128
     twin = quantize_model(net.eval())
     calibrate(twin, [images])
     return twin.eval(), images
