@@ -14,6 +14,7 @@ import typer
 from codesign import (
     __version__,
     cli_board,
+    cli_cascade,
     cli_common,
     cli_compare,
     cli_compile,
@@ -64,6 +65,7 @@ for module in (
     cli_compare,
     cli_detect,
     cli_eval,
+    cli_cascade,
     cli_foreign,
     cli_estimate,
     cli_synth,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
@@ -106,6 +106,16 @@ def build(
         ),
     ] = Flow.engine,
     io: Annotated[Io, typer.Option(help="How the layers of hls4ml's design are joined.")] = Io.stream,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="MODEL", help="Make the engine large enough for this model, too."),
+    ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE", help="Take the engine of this bundle: one bitstream for both (else a new one)."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a bundle: HLS C++, the program the engine walks, weights, manifest.
@@ -120,10 +130,12 @@ def build(
     if flow is Flow.hls4ml:
         if lanes is not None or array is not None:
             raise PlanError("--flow hls4ml: has neither lanes nor an array. Leave --lanes and --array out.")
+        if also or engine is not None:
+            raise PlanError("--flow hls4ml: has no engine to share. Leave --also and --engine out.")
         _build_streaming(model, output, board, io, as_json)
         return
     with working("Building") as say:
-        facts = build_bundle(model, output, board, lanes, _array(array), say)
+        facts = build_bundle(model, output, board, lanes, _array(array), say, also or (), engine)
     if as_json:
         print_json(facts)
         return
@@ -193,31 +205,44 @@ def build_bundle(
     lanes: int | None = None,
     array: tuple[int, int] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    also: Sequence[str] = (),
+    engine: Path | None = None,
 ) -> dict[str, Any]:
     """The work of `build`, which `demo` does too. Returns what there is to say about the bundle.
 
-    Lanes and array that are not given are searched; `say` hears how far that is.
+    Lanes and array that are not given are searched; `say` hears how far that is. The engine holds the models of `also`,
+    too; or it is that of the bundle `engine`, and the board is that bundle's.
     """
-    from codesign.board import CARRIED, load_board
+    from codesign.board import CARRIED, bundle_board, load_board
     from codesign.budget import placed
-    from codesign.bundle import write
+    from codesign.bundle import load, write
     from codesign.emit import sources
     from codesign.explore import explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
+    from codesign.shared_engine import holding, planned_for, take_synthesis
     from codesign.shipped import find_model
 
-    facts = load_board(board)
+    shared = load(engine) if engine is not None else None
+    facts = bundle_board(shared.directory, shared.board) if shared is not None else load_board(board)
     path = find_model(model)
     graph = import_model(path)
+    others = {name: import_model(find_model(name)) for name in also}
     searched: dict[str, Any] = {"choices": [], "end": "", "kept": False}
-    if lanes is not None and array is not None:
+    apart: tuple[str, ...] = ()
+    if shared is not None:
+        if lanes is not None or array is not None or others:
+            raise PlanError("--engine: leaves nothing to --lanes, --array and --also. Leave them out.")
+        made = planned_for(graph, shared)
+    elif lanes is not None and array is not None:
         made = plan(graph, lanes, array=array)
         made = replace(made, config=placed(made.config, facts))
     else:
         found = explore(graph, facts, lanes, array, say)
-        made = found.plan
+        made, apart = found.plan, found.apart
         searched = {"choices": [c.to_json() for c in found.choices], "end": found.end, "kept": found.kept}
+    if others and (config := holding(made.config, others, facts)) != made.config:
+        made = plan(graph, config=config, apart=apart)
     program = made.program
     write(
         output,
@@ -230,6 +255,8 @@ def build_bundle(
         meta=graph.meta,
         carried={CARRIED: facts.own} if facts.own else {},
     )
+    if shared is not None:
+        take_synthesis(shared.directory, output)
     return {
         "bundle": str(output),
         "board": facts.name,

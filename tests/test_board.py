@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from codesign import cli, compiled
 from codesign.board_wheel import FILE, files, wheel
@@ -27,7 +29,7 @@ from codesign.rungs import csim_runner
 from codesign.shipped import samples
 from quant.data import Sample
 from tests.board.bundles import synthesised
-from tests.mini import CLASSES, bundle_of_mini
+from tests.mini import CLASSES, MINI, bundle_of_mini
 from tests.vendor.launch import install
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +59,22 @@ def plain(found: Detections) -> dict[str, Any]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthesised bundle `mini`, the packed `mini.codesign`, and what the host finds, in `expected`."""
     folder = tmp_path_factory.mktemp("board")
-    return prepare(synthesised(bundle_of_mini(folder / "mini")))
+    mini = prepare(synthesised(bundle_of_mini(folder / "mini")))
+    doubting(folder / "doubting.onnx")
+    build_bundle(str(folder / "doubting.onnx"), folder / "doubting", "ultra96", engine=folder / "mini")
+    runner = csim_runner(load(folder / "doubting"))
+    found = [runner.detect(picture(*size)) for size in SIZES]
+    (folder / "expected" / "doubted.json").write_text(json.dumps([plain(f) for f in found]))
+    return mini
+
+
+def doubting(path: Path) -> None:
+    """The small model with a lower bias of the heat map: all scores are lower."""
+    model = onnx.load(MINI)
+    (bias,) = (t for t in model.graph.initializer if t.name == "hm.2.conv.bias")
+    values = numpy_helper.to_array(bias)
+    bias.CopyFrom(numpy_helper.from_array(values - np.float32(1), bias.name))
+    onnx.save(model, path)
 
 
 def prepare(directory: Path) -> Path:
@@ -98,6 +115,7 @@ def environment(place: Path, *paths: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "CODESIGN_SOFT_ENGINE": str(compiled.build(place / "mini" / "hls", "native")),
         "CODESIGN_TEST_BUNDLE": str(place / "mini"),
+        "CODESIGN_TEST_DOUBTING": str(place / "doubting"),
         "CODESIGN_TEST_PACKED": str(place / "mini.codesign"),
         "CODESIGN_TEST_EXPECTED": str(place / "expected"),
     }

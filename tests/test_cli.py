@@ -35,6 +35,7 @@ VERBS = (
     "compare",
     "detect",
     "eval",
+    "cascade",
     "demo",
 )
 

@@ -23,6 +23,7 @@ COMPILER = {"codesign", "boards", "hls_templates", "numpy", "onnx", "onnxruntime
 # What a board needs of the compiler: numpy at most. Pillow and the library for COCO AP are used where they are there.
 ON_BOARD = {
     "bundle",
+    "cascade",
     "decode",
     "digest",
     "errors",

@@ -28,13 +28,23 @@ def bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(os.environ["CODESIGN_TEST_BUNDLE"], tmp_path / "mini"))
 
 
+@pytest.fixture
+def doubting(tmp_path: Path) -> Path:
+    """A bundle of the same engine, whose network is less sure of what it finds."""
+    return Path(shutil.copytree(os.environ["CODESIGN_TEST_DOUBTING"], tmp_path / "doubting"))
+
+
 @pytest.fixture(scope="session")
 def expected() -> dict[str, Any]:
-    """Pictures, and what the host detects on them by C simulation: lists of boxes, labels, scores."""
+    """Pictures, and what the host detects on them by C simulation: lists of boxes, labels, scores; `doubted` is what
+    the less sure network finds.
+    """
     folder = Path(os.environ["CODESIGN_TEST_EXPECTED"])
     with np.load(folder / "pictures.npz") as arrays:
         pictures = [arrays[f"p{i}"] for i in range(len(arrays.files))]
-    return {"pictures": pictures, "found": json.loads((folder / "found.json").read_text())}
+    names = {"found": "found.json", "doubted": "doubted.json"}
+    texts = {key: (folder / name) for key, name in names.items() if (folder / name).is_file()}
+    return {"pictures": pictures, **{key: json.loads(path.read_text()) for key, path in texts.items()}}
 
 
 @pytest.fixture
