@@ -19,11 +19,13 @@ def small_net(h: int = 7, w: int = 9, bound: int = 3) -> Graph:
 
 
 def every_layer() -> Graph:
-    """Not square, so that height and width cannot be confused; a bound that is no 2^n - 1; a sum of maps in steps that
-    differ; two outputs, one of them upsampled, listed in another order than they are made.
+    """An input that two layers read. Not square, so that height and width cannot be confused; a bound that is no
+    2^n - 1; a sum of maps in steps that differ; two outputs, one of them upsampled, listed in another order than made.
     """
     b = Builder(5)
-    x = b.conv("stem.conv", b.input("image", (8, 12, 3)), 4, kernel=3, bits=I8, stride=2)
+    image = b.input("image", (8, 12, 3))
+    x = b.conv("stem.conv", image, 2, kernel=3, bits=I8, stride=2)
+    x = b.add("stems", Concat(), x, b.conv("stem.large", image, 2, kernel=5, bits=I8, stride=2))
     x = b.add("pool", MaxPool((2, 2), (2, 2), (0, 0, 0, 0)), x)
     left = b.conv("left", b.dwconv("dw", x, out=I8), 2)
     x = b.add("cat", Concat(), left, b.conv("right", x, 3))

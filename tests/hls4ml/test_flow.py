@@ -1,5 +1,6 @@
 """`codesign build --flow hls4ml`: what is written, what is refused and why, and its rungs."""
 
+import ast
 import json
 import shutil
 
@@ -13,12 +14,13 @@ from codesign.bundle import MANIFEST, digest, files
 from codesign.difference import failed
 from codesign.errors import BundleError, ModelRefused
 from codesign.hls4ml import project
-from codesign.hls4ml.report import report
+from codesign.hls4ml.report import REPORTS, report
 from codesign.hls4ml.verify import climb
 from codesign.ops import Upsample
 from tests.hls4ml.nets import every_layer, small_net
 from tests.models import I8, Builder
 from tests.onnx_models import to_onnx
+from tests.test_reports import VIVADO_HLS
 
 
 def saved(graph, folder):
@@ -49,6 +51,7 @@ def test_a_board_project_is_written_whole(small):
     settings = (found.hls / "project.tcl").read_text()
     assert 'set part "xc7z020clg400-1"' in settings and "set clock_period 6.993" in settings
     assert "tul.com.tw:pynq-z2" in (found.hls / "design.tcl").read_text()
+    ast.parse((found.hls / "axi_stream_driver.py").read_text())
     texts = [path.read_bytes() for path in small.rglob("*") if path.is_file()]
     assert not any(str(small.parent).encode() in text for text in texts)
 
@@ -80,6 +83,23 @@ def test_the_report_has_what_is_estimated(small):
     assert found.size["design"]["BRAM36"]["estimated"] == 4
     assert found.to_json()["size"]["design"]["LUT"]["synthesized"] is None
     assert any(text.startswith("No synthesis: run build_prj.tcl in ") for text in found.notes)
+
+
+def test_the_report_has_what_hls4mls_own_build_left(small, tmp_path):
+    """Where build_prj.tcl puts it; the text is one as documented, with made-up figures."""
+    shutil.copytree(small, tmp_path / "d")
+    folder = tmp_path / "d" / "hls4ml" / REPORTS
+    folder.mkdir(parents=True)
+    (folder / "csynth.xml").write_text(VIVADO_HLS)
+    found = report(project.load(tmp_path / "d"))
+    assert found.tool == "Vivado HLS 2019.1"
+    assert found.speed["design, cycles"]["synthesized"] == 73
+    assert (
+        found.size["design"]["BRAM36"] | {"estimated": 4.0, "synthesized": 1.5}
+        == found.size["design"]["BRAM36"]
+    )
+    assert found.size["design"]["LUT"]["synthesized"] == 867
+    assert not any("No synthesis" in text for text in found.notes)
 
 
 def refused(graph, tmp_path, **where):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import codesign.hls4ml
-from codesign.errors import ModelRefused, ToolMissing
+from codesign.errors import ModelRefused, ToolMissing, TypeMismatch
 from codesign.hls4ml import qonnx, registry
 from codesign.hls4ml.design import convert
 from codesign.ir import IntType, evaluate
@@ -73,6 +73,22 @@ def test_a_file_is_converted_with_types_that_keep_every_integer(tmp_path):
     assert "nnet::square_deform_2d_cl<" in (written / "myproject.cpp").read_text()
 
 
+def test_a_configuration_of_ones_own(tmp_path):
+    config = {"Model": {"Precision": "fixed<32,16>", "ReuseFactor": 4, "Strategy": "Latency"}}
+    design = convert(small_net(), "net", tmp_path, backend="Vitis", io_type="io_stream", hls_config=config)
+    assert str(design.get_input_variables()[0].type.precision) == "fixed<8,1,RND_CONV,SAT,0>"
+    deform = next(layer for layer in design.get_layers() if layer.class_name == "SquareDeform2D")
+    assert "turn = 4;" in deform.get_attr("config_cpp")
+
+
+def test_a_backend_without_the_layer_is_refused(tmp_path):
+    with pytest.raises(TypeMismatch) as caught:
+        convert(small_net(), "net", tmp_path, backend="Quartus")
+    assert str(caught.value) == (
+        "backend 'Quartus': has no deformable layer, expected one of Vivado, Vitis, VivadoAccelerator."
+    )
+
+
 def test_registering_again_changes_nothing():
     codesign.hls4ml.register()
     from hls4ml.model.flow import get_flow
@@ -97,7 +113,7 @@ def test_every_written_quantizer_has_one_scale_and_keeps_its_parameter():
             codes = values[node.input[0]].astype(np.float64) / scale
             assert np.array_equal(codes, np.rint(codes)) and abs(codes).max() < 2 ** (bits - 1)
             checked += 1
-    assert checked == 2 * 9  # convolutions
+    assert checked == 2 * 10  # convolutions
 
 
 def refused(build, io_type="io_parallel"):
@@ -195,9 +211,7 @@ def test_a_file_that_is_channels_first_is_not_parsed(tmp_path):
     for node in model.graph.node:
         if node.op_type == "SquareDeformConv":
             node.domain = "codesign"
-    with pytest.raises(
-        codesign.errors.TypeMismatch, match="is channels first, expected channels last. Write the file"
-    ):
+    with pytest.raises(TypeMismatch, match="is channels first, expected channels last. Write the file"):
         parse_onnx_model(model)
 
 
