@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from codesign.cli_common import Json, fail, figure, note, print_json, table, verb, working
 
+LARGEST = 4096  # pixels on a side
 SHOWN = 8  # layers that lose most
 
 
@@ -34,6 +35,7 @@ def quantize_onnx(
     as_json: bool,
 ) -> None:
     """`codesign quantize model.onnx`: post-training quantization of a float file."""
+    from codesign.errors import ModelRefused
     from codesign.onnx_io import import_model
     from quant.ptq_run import Wish, quantize_file
     from quant.ptq_write import write_model
@@ -54,6 +56,8 @@ def quantize_onnx(
             write_model(found, draft, meta)
             import_model(draft)  # what cannot be compiled is refused here, with every reason
             os.replace(draft, target)
+        except ModelRefused as error:
+            raise ModelRefused(str(model), error.problems) from None
         finally:
             draft.unlink(missing_ok=True)
     if as_json:
@@ -102,8 +106,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isdigit() and int(p) for p in parts):
-        fail(f"--size: {text!r}, expected HEIGHTxWIDTH, as in 320x320. Give it so.")
+    if len(parts) != 2 or not all(p.isdigit() and 0 < int(p) <= LARGEST for p in parts):
+        fail(f"--size: {text!r}, expected HEIGHTxWIDTH, at most {LARGEST}, as in 320x320. Give it so.")
     return int(parts[0]), int(parts[1])
 
 

@@ -141,6 +141,8 @@ def quantize(
 
         quantize_onnx(run, calibrate, output, bits, size, pixels, mean, std, bgr, detector, labels, as_json)
         return
+    if run.is_file():
+        fail(f"{run}: is neither the folder of a run nor a model.onnx, expected one of them. Check the path.")
     needs_torch("quantize")
     from quant.pipeline import derived, opened, quantize_trained
 

@@ -130,6 +130,11 @@ def _input(site: Site, raw: Raw, step: float, elem: IntType, lo: int) -> Act:
             f"makes {elem}{' narrow' * (lo != elem.min)} codes of the input {raw.name!r}, expected at most 8 bits",
             "Use 8 signed bits with the full range for the image.",
         )
+    if raw.cut and elem.signed:
+        raise Refused(
+            f"makes signed codes of the input {raw.name!r} behind a ReLU",
+            "Quantize it without sign, or drop the ReLU.",
+        )
     importer = site.importer
     if importer.inputs.setdefault(raw.name, TensorType(raw.shape, elem)).elem != elem or (
         importer.input_scales.setdefault(raw.name, step) != step
@@ -176,6 +181,8 @@ def clip(site: Site) -> Value:
 
 def _clip(site: Site, low: float, high: float) -> Value:
     value = site.input(0)
+    if isinstance(value, Raw) and (low, high) == (0, np.inf):
+        return replace(value, cut=True)
     if isinstance(value, Acc):
         return replace(value, low=max(value.low, low), high=max(min(value.high, high), value.low))
     if isinstance(value, Integers):

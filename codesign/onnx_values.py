@@ -47,6 +47,7 @@ class Raw:
 
     name: str
     shape: Shape
+    cut: bool = False  # a ReLU stands before its quantizer
 
 
 @dataclass(frozen=True)

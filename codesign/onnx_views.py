@@ -42,12 +42,28 @@ def maxpool(site: Site) -> Value:
         site.note(f"has the kernel {list(kernel)}, expected 2x2 or 3x3", "Use such a max-pool.")
     if sy != sx or sy not in (1, 2, 3, 4):
         site.note(f"has strides {sy},{sx}, expected 1, 2, 3 or 4 on both axes", "Use such a stride.")
-    if site.whole("ceil_mode", 0):
-        site.note("has ceil_mode 1, expected 0", "Use ceil_mode=False.")
     if (dilations := site.wholes("dilations", (1, 1))) != (1, 1):
         site.note(f"has dilations {list(dilations)}, expected 1", "Use a max-pool without dilation.")
     site.check()
-    return site.view(MaxPool((kernel[0], kernel[1]), (sy, sx), pads), site.act())
+    act = site.act()
+    if site.whole("ceil_mode", 0) and 0 not in act.shape:
+        pads = _with_last_window(act.shape, kernel, sy, pads)
+        if max(pads) > max(kernel) // 2:
+            raise Refused("has ceil_mode 1 and a last window mostly beyond the map", "Use ceil_mode=False.")
+    return site.view(MaxPool((kernel[0], kernel[1]), (sy, sx), pads), act)
+
+
+def _with_last_window(
+    shape: tuple[int, int, int], kernel: tuple[int, ...], stride: int, pads: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Pads that make room for a window that begins on the map and reaches beyond it, as ceil_mode wants it."""
+    found = list(pads)
+    for i in (0, 1):
+        end = shape[i] + pads[i]
+        start = ((end + pads[i + 2] - kernel[i]) // stride + 1) * stride
+        if (end + pads[i + 2] - kernel[i]) % stride and start < end:
+            found[i + 2] = start + kernel[i] - end
+    return found[0], found[1], found[2], found[3]
 
 
 def resize(site: Site) -> Value:

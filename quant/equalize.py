@@ -87,7 +87,7 @@ def _groups(net: FloatNet) -> list[list[str]]:
     for layer in net.layers:
         weighted = layer.op in ("Conv", "ConvTranspose")
         bounded = layer.low not in (-np.inf, 0) or layer.high != np.inf
-        if bounded or not (weighted or layer.op in CHANNELWISE):
+        if bounded or layer.copies or not (weighted or layer.op in CHANNELWISE):
             refused.update(of(name) for name in layer.outputs)
         if not (weighted or layer.op in CHANNELWISE):
             refused.update(of(name) for name in layer.inputs)

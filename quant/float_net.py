@@ -36,6 +36,7 @@ class Layer:
     low: float = -np.inf
     high: float = np.inf
     extra: dict[int, NDArray[Any]] = field(default_factory=dict)  # constant inputs of what moves values
+    copies: bool = False  # each result is one of the values that are read
 
     @property
     def computes(self) -> bool:
@@ -106,6 +107,9 @@ def session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry(
+        "session.disable_quant_qdq", "1"
+    )  # it would round biases of its own accord
     return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 

@@ -26,8 +26,8 @@ from quant.float_net import FloatNet, Layer
 
 OPSETS = range(7, 24)
 STANDARD = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-_NAMES = """Add Cast Ceil Concat Constant ConstantOfShape Div Equal Expand Floor Gather Identity Mul Neg Pow Range
-    Reshape Shape Slice Sqrt Squeeze Sub Transpose Unsqueeze Where"""
+_NAMES = """Add Cast Ceil Clip Concat Constant ConstantOfShape DequantizeLinear Div Equal Expand Floor Gather Identity
+    Mul Neg Pow QuantizeLinear Range Reshape Shape Slice Sqrt Squeeze Sub Transpose Unsqueeze Where"""
 FOLDABLE = frozenset(_NAMES.split())
 IMAGE = "image"
 
@@ -60,11 +60,23 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Codes of a quantizer: real value = (code - zero) * scale."""
+
+    scale: float
+    zero: float
+
+    def real(self, code: float) -> float:
+        return (code - self.zero) * self.scale
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor that is computed while the network runs: its name, and its shape without the batch."""
 
     name: str
     shape: tuple[int, ...]
+    codes: Limits | None = None  # of a QuantizeLinear's result: what its codes stand for
 
 
 Value = NDArray[Any] | Tensor | None
@@ -155,7 +167,8 @@ class Reader:
             ]
         infos = [helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in feeds]
         outs = [helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.output]
-        opsets = [helper.make_opsetid("", max(self.opset, 13))]
+        known = 19 if node.op_type.endswith("Linear") else 13  # from where on the evaluator has them
+        opsets = [helper.make_opsetid("", max(self.opset, known))]
         graph = helper.make_graph([node], "fold", infos, outs)
         try:
             return list(ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, feeds))
@@ -228,6 +241,7 @@ def read_float(
 ) -> FloatNet:
     """The network with everything folded that can be. Raises ModelError, and ModelRefused with every reason."""
     from quant.foreign_ops import PATTERNS
+    from quant.foreign_window import narrower
 
     where, model = _load(source)
     reader = Reader(where, model, pixels, size)
@@ -243,6 +257,9 @@ def read_float(
             )
     if not reader.problems:
         _fold_pixels(reader, pixels)
+        sizes = {t.name: (t.shape[1:] + (1, 1))[:2] for t in reader.env.values() if isinstance(t, Tensor)}
+        sizes[IMAGE] = reader.input.shape[1:]
+        reader.layers = narrower(reader.layers, sizes, reader.unique)
     if reader.problems:
         raise ModelRefused(where, reader.problems)
     _name_outputs(reader, outputs)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from quant.float_net import Layer
 from quant.foreign import Site, Tensor, Unsupported, Value, centre_tap
+from quant.foreign_quant import dequantize_linear, quant, quantize_linear
 from quant.foreign_views import concat, depth_to_space, flatten, max_pool, pads_of, pair, resize
+from quant.foreign_window import average_pool
 
 LINEAR = ("Conv", "ConvTranspose")
 CLIPPED = ("Conv", "ConvTranspose", "Add")
@@ -134,6 +136,9 @@ def clip(site: Site) -> Value:
         given = site.array(i)
         value = site.attrs.get(name, default) if given is None else float(given.reshape(-1)[0])
         ends.append(float(value) if abs(value) < 3e38 else default)
+    x = site.inputs[0]
+    if isinstance(x, Tensor) and x.codes is not None:  # limits of codes
+        ends = [x.codes.real(v) for v in ends]
     return clipped(site, ends[0], ends[1])
 
 
@@ -168,28 +173,6 @@ def _clippable(site: Site, x: Tensor) -> Layer | None:
     return None
 
 
-def quant(site: Site) -> Value:
-    """A quantizer of the file: of a parameter it is computed, of a map its limits stay and its steps become ours."""
-    scale, zero, width = (site.needed(i).astype(np.float64) for i in (1, 2, 3))
-    signed, narrow = int(site.attrs.get("signed", 1)), int(site.attrs.get("narrow", 0))
-    if np.any(zero) or width.size != 1:
-        raise Unsupported("has a zero point or several bit widths", "Quantize symmetrically.")
-    bits = float(width.reshape(-1)[0])
-    high = 2 ** (bits - signed) - 1 - (0 if signed else narrow)
-    low = -(2 ** (bits - 1)) + narrow if signed else 0.0
-    x = site.inputs[0]
-    if not isinstance(x, Tensor):
-        assert x is not None
-        return np.clip(np.rint(x / scale), low, high) * scale
-    if scale.size != 1:
-        raise Unsupported("has several scales for one map", "Quantize maps by one scale.")
-    said = "the quantizers of its maps are replaced by others"
-    if said not in site.reader.notes:
-        site.reader.notes.append(said)
-    step = float(scale.reshape(-1)[0])
-    return x if x == site.reader.input else clipped(site, low * step, high * step)
-
-
 def same(site: Site) -> Value:
     return site.inputs[0]
 
@@ -210,7 +193,7 @@ def global_average(site: Site) -> Value:
         if sorted(int(v) % 4 for v in (given if given is not None else ())) != [2, 3]:
             raise Unsupported("averages other axes than height and width", "Average whole maps.")
     elif site.node.op_type == "AveragePool" and list(site.attrs["kernel_shape"]) != list(x.shape[1:]):
-        raise Unsupported("averages a part of the map, expected all of it", "Use a strided convolution.")
+        return average_pool(site)
     channels, count, stage = x.shape[0], float(x.shape[1] * x.shape[2]), 0
     while x.shape[1:] != (1, 1):
         sizes = [-(-n // 3) for n in x.shape[1:]]
@@ -284,6 +267,7 @@ PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
     "ConvTranspose": conv_transpose,
     "DepthToSpace": depth_to_space,
     "Div": arithmetic,
+    "DequantizeLinear": dequantize_linear,
     "Dropout": same,
     "Flatten": flatten,
     "Gemm": gemm,
@@ -296,6 +280,7 @@ PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
     "ReduceMean": global_average,
     "Relu": relu,
     "Quant": quant,
+    "QuantizeLinear": quantize_linear,
     "Reshape": flatten,
     "Resize": resize,
     "Sigmoid": last_activation,

@@ -16,8 +16,13 @@ def max_pool(site: Site) -> Value:
     strides, ceil = pair(site, "strides"), int(site.attrs.get("ceil_mode", 0))
     pads = pads_of(site, x, (kernel[0], kernel[1]), strides)
     out = [(x.shape[1 + i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1)]
-    if ceil and any((x.shape[1 + i] + pads[i] + pads[i + 2] - kernel[i]) % strides[i] for i in (0, 1)):
-        raise Unsupported("has ceil_mode 1", "Use ceil_mode=False.")
+    for i in (0, 1):
+        end, start = x.shape[1 + i] + pads[i], out[i] * strides[i]
+        if (
+            ceil and (end + pads[i + 2] - kernel[i]) % strides[i] and start < end
+        ):  # one more window begins on the map
+            pads[i + 2] = start + kernel[i] - end
+            out[i] += 1
     attrs = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     return _moved(site, [x], attrs, {}, (x.shape[0], *out))[0]
 

@@ -127,7 +127,7 @@ def activation_types(net: FloatNet, images: NDArray[np.float32]) -> dict[str, Ac
             values[name], leader[name] = value, name
             if layer.computes:
                 samples[name] = sample(value, rng)
-        if not layer.computes:
+        if not layer.computes or layer.copies:
             for name in (*layer.inputs, *layer.outputs):
                 leader[group(name)] = group(layer.inputs[0])
         for name in set(layer.inputs):
@@ -172,7 +172,8 @@ def _limited(layer: Layer, types: dict[str, ActType]) -> Layer:
 
 
 def layer_bits(net: FloatNet, layer: Layer, bits: int) -> int:
-    ends = net.input in layer.inputs or any(name in net.outputs for name in layer.outputs)
+    first = {net.input, *(la.outputs[0] for la in net.layers if la.copies and net.input in la.inputs)}
+    ends = not first.isdisjoint(layer.inputs) or any(name in net.outputs for name in layer.outputs)
     return 8 if ends or layer.depthwise else bits
 
 

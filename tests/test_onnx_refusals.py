@@ -190,6 +190,7 @@ REFUSALS = {
         before("left", "Quant", extra=("stem.q.scale", "stem.q.zero", "stem.q.bits"), domain=QONNX, signed=0),
         rewire("new", 0, "image"),
     ),
+    "relu of the input": before("image.q", "Relu"),
     "clip of a view": both(
         constant("low", np.float32(1)),
         constant("high", np.float32(2)),
@@ -228,7 +229,7 @@ REFUSALS = {
     # views
     "pool kernel": attrs("pool", kernel_shape=[4, 4], pads=[0, 0, 0, 0]),
     "pool stride": attrs("pool", strides=[5, 5]),
-    "pool ceil": attrs("pool", ceil_mode=1),
+    "pool ceil": attrs("pool", ceil_mode=1, strides=[4, 4]),
     "pool dilation": attrs("pool", dilations=[2, 2]),
     "bilinear": attrs("up", mode="linear"),
     "factor": value("upsample", [1, 1, 2, 3]),
@@ -353,11 +354,20 @@ def test_nodes_behind_a_refused_one_are_judged_too():
 
 # Of a map whose shape is not known: how much of an axis is cut, what a reshape means, how many channels there are.
 # Behind a softmax nothing says any more that there are codes, or of which scale.
+SIZES = {
+    "slice axis",
+    "reshape",
+    "channels",
+    "global average",
+    "matmul",
+    "pool ceil",
+    "flattened",
+    "weight scale",
+}
 HIDDEN = {
-    "dilation": {"matmul", "weight scale", "slice axis", "reshape", "channels", "global average", "flattened"},
-    "dynamic size": {"matmul", "weight scale", "slice axis", "reshape", "channels", "global average", "flattened"},
-    "leaky": {"matmul", "weight scale", "slice axis", "reshape", "channels", "missing quantizer", "global average",
-              "flattened"},
+    "dilation": SIZES,
+    "dynamic size": SIZES,
+    "leaky": SIZES | {"missing quantizer"},
     "softmax": {"slice axis", "reshape", "channels", "concat scales", "concat signs", "flattened",
                 "requantized", "clip of a view", "half a shuffle"},
 }  # fmt: skip

@@ -226,7 +226,10 @@ def test_the_verb(folder, tmp_path):
         ),
         (("--pixels", "grey"), "--pixels: 'grey', expected pixels, unit, symmetric, imagenet."),
         (("--mean", "0.5", "--std", "0"), "--std: '0', expected one number or three"),
-        (("--pixels", "unit", "--size", "8"), "--size: '8', expected HEIGHTxWIDTH, as in 320x320."),
+        (
+            ("--pixels", "unit", "--size", "8"),
+            "--size: '8', expected HEIGHTxWIDTH, at most 4096, as in 320x320.",
+        ),
         (("--pixels", "unit", "--labels", "none.txt"), "none.txt: cannot be read"),
         (("--pixels", "unit", "--detector", "none.json"), "none.json: cannot be read"),
     ],

