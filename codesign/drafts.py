@@ -15,9 +15,11 @@ import numpy as np
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
 from codesign.layout import Readers, View, views
-from codesign.ops import Add, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant
+from codesign.ops import DEFORMABLE, Add, Conv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv
 from codesign.ports import Ints
-from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP
+from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP, Sampling
+
+SUMS = (Conv, DwConv, Add, *DEFORMABLE)  # what makes accumulators
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Window:
     weight: Ints | None = None  # (kh, kw, C)
     tables: Tables | None = None
     offset: str | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,7 @@ class _Maker:
     def draft(self, node: Node) -> Draft | None:
         """The draft that stores this node's value; None for views and accumulators."""
         op = node.op
-        if isinstance(op, Conv | DwConv | DeformDwConv | Add):
+        if isinstance(op, SUMS):
             self._check_accumulator(node)
             return None
         if isinstance(op, DepthToSpace):
@@ -258,7 +261,7 @@ class _Maker:
             return None
         producer = self.by_name.get(node.inputs[0])
         tables = self._tables(node, op)
-        if producer is None or not isinstance(producer.op, Conv | DwConv | DeformDwConv | Add):
+        if producer is None or not isinstance(producer.op, SUMS):
             # A change of scale alone is a depthwise convolution with one tap of 1.
             ones = np.ones((1, 1, self.types[node.name].shape[2]), np.int64)
             rescale = Window("depthwise", (3, 3), (1, 1), (1, 1), 1, ones, tables)
@@ -273,9 +276,16 @@ class _Maker:
                 "depthwise", (3, 3), producer.op.stride, _origin(producer.op.pads), 1, weight, tables
             )
             return self._window_draft(producer, node, depthwise)
-        deform = producer.op
+        deform, source = producer.op, producer.inputs[1]
+        if isinstance(deform, SampledDwConv):
+            reach = deform.max_offset + 1
+            sampling = Sampling(deform.grid, deform.mask_low, deform.mask_high)
+            sampled = Window(
+                "sampled", (3, 3), deform.stride, (0, 0), reach, weight, tables, source, sampling
+            )
+            return self._window_draft(producer, node, sampled)
         square = Window(
-            "deformable", (3, 3), deform.stride, (0, 0), deform.max_offset, weight, tables, producer.inputs[1]
+            "deformable", (3, 3), deform.stride, (0, 0), deform.max_offset, weight, tables, source
         )
         return self._window_draft(producer, node, square)
 

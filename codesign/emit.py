@@ -34,6 +34,7 @@ MEANING = {
     "middle_groups": "words a pixel between the arrays",
     "pool_words": "words in a row that is pooled behind the arrays",
     "pool_groups": "words a pixel of it",
+    "sampler": "1 + bits of fraction of offsets of sampled windows; 0: there are none",
 }
 
 

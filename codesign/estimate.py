@@ -21,6 +21,7 @@ import numpy.typing as npt
 from codesign.board import Board
 from codesign.dram import ASSUMPTIONS, USABLE, Dram, dram
 from codesign.program import (
+    FILTERS,
     HEADER_INTS,
     SEGMENT_INTS,
     STEP_INTS,
@@ -166,7 +167,7 @@ def array_macs(config: EngineConfig) -> int:
 def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     """Multiply-accumulates by the array and by the window, without lanes whose weights are all zero."""
     array = window = 0
-    groups = step.groups if step.window in ("depthwise", "deformable") else 0
+    groups = step.groups if step.window in FILTERS else 0
     filters = (
         (step.window_parameters, groups, step.out_height * step.out_width),
         (step.middle_parameters, step.pointwise_out if step.middle_stride else 0, prod(step.middle_shape)),

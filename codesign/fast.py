@@ -23,6 +23,7 @@ from codesign.ops import (
     DwConv,
     MaxPool,
     Requant,
+    SampledDwConv,
     Shuffle,
     Slice,
     Upsample,
@@ -67,6 +68,8 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
             return _dwconv(op, consts[0], carrier)
         case DeformDwConv() if len(consts) == 1:
             return _deform(op, consts[0], carrier)
+        case SampledDwConv() if len(consts) == 1:
+            return _sampled(op, consts[0], carrier)
         case Requant() if len(consts) == 3:
             return _requant(op, bounds[node.inputs[0]], *consts)
     return None
@@ -151,6 +154,29 @@ def _deform(op: DeformDwConv, weight: Array, carrier: type[Any]) -> Kernel:
         d = d[..., 0].astype(np.int64)
         parts = (rows[image + centre + (i * width + j) * d] for i in (-1, 0, 1) for j in (-1, 0, 1))
         return _weighted_sum(parts, table)
+
+    return run
+
+
+def _sampled(op: SampledDwConv, weight: Array, carrier: type[Any]) -> Kernel:
+    table, reach = weight.reshape(9, -1).astype(carrier), op.max_offset + 2
+
+    def run(x: Carried, samples: Carried) -> Carried:
+        (n, h, w, c), (_, oh, ow, _) = x.shape, samples.shape
+        rows = np.pad(x.astype(carrier, copy=False), ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        rows, width, height = rows.reshape(-1, c), w + 2 * reach, h + 2 * reach
+        image = np.arange(n)[:, None, None] * (height * width)
+        centre = (
+            (np.arange(oh)[:, None] * op.stride[0] + reach) * width + np.arange(ow) * op.stride[1] + reach
+        )
+        offsets, masks = op.limited(np.asarray(samples, np.int64))
+        parts = (
+            rows[image + centre + above * width + beside]
+            * (share * masks[..., tap])[..., None].astype(carrier)
+            for tap in range(9)
+            for above, beside, share in op.corners(offsets, tap)
+        )
+        return _weighted_sum(parts, table.repeat(4, axis=0))
 
     return run
 

@@ -11,9 +11,9 @@ from codesign.drafts import Draft, accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
-from codesign.ops import Add, Conv, DeformDwConv, DwConv, Requant
+from codesign.ops import DEFORMABLE, Add, Conv, DwConv, Requant
 from codesign.ports import Ints
-from codesign.program import LEAST_LINE, EngineConfig, constant_name
+from codesign.program import LEAST_LINE, STEERED, EngineConfig, constant_name
 
 MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit
 
@@ -126,9 +126,9 @@ def needs(
         need(constant, 1, "")
     need("ring_rows", 4, "")
     for node in graph.nodes:
-        if isinstance(node.op, Conv | DwConv | DeformDwConv | Add):
+        if isinstance(node.op, (Conv, DwConv, Add, *DEFORMABLE)):
             need("acc_bits", accumulator_bits(graph, node.name), node.name)
-        if isinstance(node.op, DwConv | DeformDwConv):
+        if isinstance(node.op, (DwConv, *DEFORMABLE)):
             need("tap_bits", _signed_bits(graph.consts[node.inputs[-1]]), node.name)
         if isinstance(node.op, Requant):
             acc, (bias, mult, shift) = (
@@ -142,8 +142,10 @@ def needs(
     for w in work:
         where, window = w.draft.name, w.draft.window
         if window is not None:
-            if window.kind == "deformable":
+            if window.kind in STEERED:
                 need("max_offset", window.reach, where)
+            if window.sampling is not None:
+                need("sampler", 1 + window.sampling.grid, where)
             need("ring_rows", w.ring_rows, where)
             row = layouts[w.runs[0].tensor].row_words if w.packed else w.row_words
             least = w.draft.shape[1] if w.divisible else row

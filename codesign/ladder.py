@@ -31,7 +31,7 @@ from codesign.evidence import bench_of
 from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Array, Graph, evaluate
 from codesign.ladder_csim import other_lanes, simulation
-from codesign.ops import DeformDwConv
+from codesign.ops import DEFORMABLE
 from codesign.rungs import Codes, OnnxSession, picture_input
 from codesign.synth_files import read_json
 from codesign.vivado import HLS_TOOLS
@@ -100,7 +100,7 @@ def _file(
     session = OnnxSession(onnx_io.onnx_with_taps(onnx_read.load(path)[1], tensors), str(path))
     floats = session.run({name: codes * np.float32(graph.scales[name])}, tensors)
     # The deformable node rounds its offsets itself, so in the file they are not codes yet.
-    raw = {node.inputs[1] for node in graph.nodes if isinstance(node.op, DeformDwConv)}
+    raw = {node.inputs[1] for node in graph.nodes if isinstance(node.op, DEFORMABLE)}
     taps: dict[str, Array] = {}
     held = broken = 0
     for n in order:

@@ -159,11 +159,18 @@ def _same(size: int, kernel: int, stride: int, upper: bool) -> tuple[int, int]:
 
 
 def accumulate(
-    site: Site, op: Op, x: Act | None, more: tuple[Act | None, ...], weight: Weight, bias: int
+    site: Site,
+    op: Op,
+    x: Act | None,
+    more: tuple[Act | None, ...],
+    weight: Weight,
+    bias: int,
+    finer: float = 1.0,
 ) -> Acc:
+    """The node and what it makes: `finer` times the step of a product of x and weight."""
     channels, importer = weight.cout, site.importer
     scale = None if weight.codes is None else accumulated_scale(site, x, weight.codes, weight.cout)
-    acc = unknown_sums(site.where, channels, scale)
+    acc = unknown_sums(site.where, channels, None if scale is None else scale * finer)
     site.guess = acc
     given = site.input(bias)
     if given is not None:

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from codesign.ir import IntType
-from codesign.onnx_conv import accumulate, channels_of, shape_of, weight_of, window_of, with_bias
+from codesign.onnx_conv import Weight, accumulate, channels_of, shape_of, weight_of, window_of, with_bias
 from codesign.onnx_quant import quantized
 from codesign.onnx_site import INCONSISTENT, Site, constant_like
 from codesign.onnx_values import (
@@ -95,18 +95,7 @@ def _bounded(site: Site, bound: int) -> bool:
 def _deform(site: Site, x: Act | None, d: Act | None, bound: int) -> Value:
     site.guess = unknown_sums(site.where)
     weight = weight_of(site)
-    w = window_of(site, weight, strides=(1, 2))
-    if (w.kernel != (3, 3) and w.kernel[0]) or w.pads != (1, 1, 1, 1):
-        kh, kw = w.kernel
-        site.note(
-            f"has a {kh}x{kw} kernel with pads {list(w.pads)}, expected 3x3 with pads 1", "Use 3x3, pads 1."
-        )
-    channels = channels_of(x, weight)
-    if weight.cout and (not weight.group == channels == weight.cout or weight.cin != 1):
-        site.note(
-            f"has {weight.group} groups with {channels} input and {weight.cout} output channels, expected depthwise",
-            "Use a depthwise deformable convolution followed by a 1x1 convolution.",
-        )
+    stride = check_depthwise(site, x, weight)
     more: tuple[Act | None, ...] = (None,)
     if d is not None:
         if d.shape[2] > 1 or d.scale != 1.0:
@@ -119,7 +108,24 @@ def _deform(site: Site, x: Act | None, d: Act | None, bound: int) -> Value:
                 "its offset is no convolution's result", "Compute the offset by a convolution of its own."
             )
         more = (replace(d, elem=IntType.holding(0, bound)),)
-    return accumulate(site, DeformDwConv(bound, w.stride), x, more, weight, bias=3)
+    return accumulate(site, DeformDwConv(bound, stride), x, more, weight, bias=3)
+
+
+def check_depthwise(site: Site, x: Act | None, weight: Weight) -> tuple[int, int]:
+    """Refuse all but a depthwise 3x3 with pads 1 and stride 1 or 2; returns the stride."""
+    w = window_of(site, weight, strides=(1, 2))
+    if (w.kernel != (3, 3) and w.kernel[0]) or w.pads != (1, 1, 1, 1):
+        kh, kw = w.kernel
+        site.note(
+            f"has a {kh}x{kw} kernel with pads {list(w.pads)}, expected 3x3 with pads 1", "Use 3x3, pads 1."
+        )
+    channels = channels_of(x, weight)
+    if weight.cout and (not weight.group == channels == weight.cout or weight.cin != 1):
+        site.note(
+            f"has {weight.group} groups with {channels} input and {weight.cout} output channels, expected depthwise",
+            "Use a depthwise deformable convolution followed by a 1x1 convolution.",
+        )
+    return w.stride
 
 
 def add(site: Site) -> Value:

@@ -8,10 +8,11 @@ from codesign.onnx_affine import arithmetic, batch_norm
 from codesign.onnx_bodies import DOMAINS as QONNX_DOMAINS
 from codesign.onnx_bodies import QUANTIZERS
 from codesign.onnx_conv import conv
-from codesign.onnx_deform import deform_conv, square_deform_conv
+from codesign.onnx_deform import square_deform_conv
 from codesign.onnx_mean import average_pool, global_average, reduce_mean
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
+from codesign.onnx_sample import bounded_deform_conv, deform_conv, modulated_deform_conv
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
 from codesign.onnx_values import Refused, Value
@@ -57,6 +58,8 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
         for domain in QONNX_DOMAINS
         for name in ("BipolarQuant", "FloatQuant", "Trunc", "MultiThreshold")
     },
+    (DOMAIN, "BoundedDeformConv"): bounded_deform_conv,
+    (DOMAIN, "ModulatedDeformConv"): modulated_deform_conv,
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
     ("", "Add"): add,
     ("", "AveragePool"): average_pool,

@@ -28,6 +28,7 @@ from codesign.ops import (
     DwConv,
     MaxPool,
     Requant,
+    SampledDwConv,
     Shuffle,
     Slice,
     Upsample,
@@ -91,6 +92,8 @@ class _Writer:
                 self._convolution(node, weight, strides=op.stride, pads=op.pads, group=c)
             case DeformDwConv():
                 self._deform(node, op)
+            case SampledDwConv():
+                self._sampled(node, op)
             case Requant():
                 self._requant(node, op)
             case MaxPool():
@@ -178,6 +181,35 @@ class _Writer:
         group = self.types[x].shape[2]
         window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
         self._add("DeformConv", [x, table, offsets], node.name, group=group, offset_group=1, **window)
+
+    def _sampled(self, node: Node, op: SampledDwConv) -> None:
+        """In float64 where float32 is not proven exact. The shares of four neighbours are made whole by x * G^2."""
+        x, samples, weight = node.inputs
+        narrow = exact_float(self.bounds[node.name]) is np.float32
+        float_: type[Any] = np.float32 if narrow else np.float64
+
+        def limited(part: str, first: int, last: int, low: int, high: int) -> str:
+            taken = self._add(
+                "Slice", [samples, *map(self._ints, (first, last, 1))], f"{node.name}.{part}.taken"
+            )
+            if not narrow:
+                taken = self._add("Cast", [taken], f"{taken}.double", to=TensorProto.DOUBLE)
+            ends = [self._const(f"{node.name}.{part}.{v}", np.array(v, float_)) for v in (low, high)]
+            return self._add("Clip", [taken, *ends], f"{node.name}.{part}")
+
+        step = self._const(f"{node.name}.step", np.array(2.0**-op.grid, float_))
+        steps = limited("offsets", 0, 18, -op.limit, op.limit)
+        inputs = [
+            x if narrow else self._add("Cast", [x], f"{node.name}.x", to=TensorProto.DOUBLE),
+            self._const(weight, (self.graph.consts[weight] << 2 * op.grid).transpose(2, 0, 1)[:, None].astype(float_)),
+            self._add("Mul", [steps, step], f"{node.name}.pixels"),
+        ]  # fmt: skip
+        if op.masked:
+            inputs += ["", limited("masks", 18, 27, op.mask_low, op.mask_high)]
+        group = self.types[x].shape[2]
+        window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
+        self._add("DeformConv", inputs, node.name, group=group, offset_group=1, **window)
+        self.double |= set() if narrow else {node.name}
 
     def _requant(self, node: Node, op: Requant) -> None:
         acc, (bias, mult, shift) = node.inputs[0], (self.graph.consts[s] for s in node.inputs[1:])

@@ -35,7 +35,7 @@ from codesign.layout import (
     views,
 )
 from codesign.ports import Bytes, Ints, Piece, Port
-from codesign.program import MAX_STEPS, EngineConfig, Program, Segment, Step, program_words
+from codesign.program import MAX_STEPS, EngineConfig, Program, Sampling, Segment, Step, program_words
 
 TO_THE_END = 1 << 30
 
@@ -302,11 +302,28 @@ def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engine
         rows = pack.requant_rows(t.bias, t.mult, t.shift, order)
         blob = np.concatenate([pack.depthwise_taps(window.weight, order), rows])
         step = replace(step, window_clamp=t.clamp, window_parameters=blob)
-    if draft.offset:
+    if window.sampling is not None:
+        step = replace(
+            step, offset=_samples(draft, window.sampling, layouts, lanes), sampling=window.sampling
+        )
+    elif draft.offset:
         (run,), place = load_order(draft.offset, layouts, lanes)
         step = replace(step, offset=replace(_segment(run, layouts), signed=False),
                        offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
     return _multiplying(step, w, layouts[draft.name].order[a:b], config.arrays)
+
+
+def _samples(draft: Draft, sampling: Sampling, layouts: Mapping[str, Layout], lanes: int) -> Segment:
+    """Where offsets and masks of a pixel lie: in the order of their channels, from the first lane of a word on."""
+    runs, order = load_order(draft.offset, layouts, lanes)
+    count = len(draft.offset)
+    flat = order.reshape(-1)[:count]
+    if len(runs) != 1 or len(order) != sampling.words(lanes) or not np.array_equal(flat, np.arange(count)):
+        raise PlanError(
+            f"{draft.name}: its offsets lie in {len(runs)} places, expected all channels of one convolution in their "
+            "order. Let nothing else read some of them."
+        )
+    return replace(_segment(runs[0], layouts), signed=False)
 
 
 def _multiplying(step: Step, w: Work, columns: Ints, arrays: int) -> Step:

@@ -15,16 +15,21 @@ from codesign.errors import CodesignError
 from codesign.ports import Bytes, Port
 
 PROGRAM_MAGIC = 0x43534450
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 STEP_MARK = 0x53544550
-HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 44, 4
+HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 48, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
-WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather")
+WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled")
+FILTERS, STEERED = (
+    ("depthwise", "deformable", "sampled"),
+    ("deformable", "sampled"),
+)  # with weights; with offsets
+SAMPLE_TURNS = 9  # cycles in which a word leaves a sampled window
 POINTWISE = ("none", "int4", "int8")
 STATUS = {  # of layout.hpp, in words
     0: "done",
@@ -46,6 +51,7 @@ STATUS = {  # of layout.hpp, in words
     16: "stride or size of what lies between the arrays are out of range",
     17: "stride or size of the max-pool behind the arrays are out of range",
     18: "a chunk is larger than the buffers of load and store",
+    20: "grid or masks of a sampled window are out of range",
 }
 
 
@@ -84,6 +90,7 @@ class EngineConfig:
     middle_groups: int = 1  # words a pixel between the arrays
     pool_words: int = 1  # of a row that is pooled behind the arrays; 1: nothing is
     pool_groups: int = 1  # words a pixel of it
+    sampler: int = 0  # 1 + bits of fraction of offsets of sampled windows; 0: there are none
 
     @property
     def chunk_words(self) -> int:
@@ -112,6 +119,23 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Of a sampled window: bits of fraction of an offset, and limits of masks; equal: there are none."""
+
+    grid: int = 0
+    mask_low: int = 0
+    mask_high: int = 0
+
+    @property
+    def masked(self) -> bool:
+        return self.mask_low != self.mask_high
+
+    def words(self, lanes: int) -> int:
+        """Of the offsets and masks of a pixel."""
+        return -(-(27 if self.masked else 18) // lanes)
+
+
+@dataclass(frozen=True)
 class Step:
     """One pass through load, window, pointwise array and store. Parameters are words: (n, lanes) bytes."""
 
@@ -132,6 +156,7 @@ class Step:
     window_clamp: tuple[int, int] = (0, 0)
     offset: Segment | None = None
     offset_lane: int = 0
+    sampling: Sampling | None = None
     pointwise: str = "none"
     pointwise_in: int = 0
     pointwise_out: int = 0
@@ -288,7 +313,7 @@ def _step_ints(
     step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
     middle_parameters: int,
 ) -> list[int]:  # fmt: skip
-    offset = step.offset or Segment(0, 1, 1)
+    offset, sampling = step.offset or Segment(0, 1, 1), step.sampling or Sampling()
     return [
         *(STEP_MARK, len(step.load), len(step.store), table),
         *(step.height, step.width, step.groups, int(step.packed)),
@@ -300,6 +325,7 @@ def _step_ints(
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
         *(step.load_pixels, step.store_pixels, 0, 0),
+        *(sampling.grid, int(sampling.masked), sampling.mask_low, sampling.mask_high),
     ]
 
 
@@ -314,7 +340,9 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     )
     segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4)) for a, n, s, g in rows]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
-    filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in ("depthwise", "deformable") else 0
+    filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in FILTERS else 0
+    sampling = Sampling(f[44], f[46], f[47]) if window == "sampled" else None
+    numbers = 1 if sampling is None else sampling.words(lanes)
     second_in = f[26] if f[35] else f[25]
     tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
     second = f[30] * second_in * f[31] * tile_words(lanes) + f[31] * REQUANT_WORDS if f[30] else 0
@@ -327,8 +355,8 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         nodes=(), load=tuple(segments[: f[1]]), store=tuple(segments[f[1] :]),
         height=f[4], width=f[5], groups=f[6], packed=bool(f[7]), window=window, kernel=f[9],
         stride=(f[10], f[11]), origin=(f[12], f[13]), reach=f[14], out_height=f[15], out_width=f[16],
-        window_clamp=(f[17], f[18]), offset=Segment(f[20], 1, f[21], f[22]) if window == "deformable" else None,
-        offset_lane=f[23], pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
+        window_clamp=(f[17], f[18]), offset=Segment(f[20], numbers, f[21], f[22]) if window in STEERED else None,
+        offset_lane=f[23], sampling=sampling, pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
         second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],
         middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41],

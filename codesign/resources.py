@@ -39,6 +39,7 @@ from codesign.program import LEAST_LINE, EngineConfig
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
 PAIR_BITS, ACT_BITS = 24, 9  # of a pair of weights, and of an activation
+WIDE = 36  # bits of the sum of a sampled word
 SHIFT = 19  # between the two sums of a pair
 RING_COPIES = 3  # of each row: one for each column of taps
 PORT_WORDS = 256  # buffered by one m_axi port: 16 bursts of 16 words, the vendor's defaults
@@ -165,6 +166,25 @@ def _window_others(lanes: int, pack_log2: int) -> Unit:
     return Unit("window: max-pool and gather", logic_luts=luts, ffs=lanes * (8 + 3) * ACT_BITS)
 
 
+def _sampler(config: EngineConfig) -> tuple[Unit, ...]:
+    """Of sampled windows: the bytes of nine taps, and in each lane what add_sample() does in narrow integers."""
+    n, bits, numbers = config.lanes, config.sampler - 1, 27 * 8
+    mix = 0
+    if bits:
+        along, across = multiplier_luts(10, bits), multiplier_luts(11 + bits, bits)
+        mix = 2 * along + across + 2 * adder_luts(10) + 2 * adder_luts(10 + bits) + adder_luts(11 + bits)
+        mix += adder_luts(10 + 2 * bits) + shifter_luts(10 + 2 * bits, 2 * bits)
+    wide = 10 + 2 * bits
+    weight = multiplier_luts(config.tap_bits, 8) + choice_luts(9, config.tap_bits)
+    lane = mix + weight + multiplier_luts(wide, 16) + adder_luts(WIDE) + choice_luts(2, config.acc_bits)
+    kept = (4 * 10 + 3 * wide if bits else 10) + 16 + 32 + WIDE
+    where = 3 * choice_luts(9, 8) + 3 * 2 * (comparison_luts(8) + choice_luts(2, 8)) + 4 * adder_luts(8)
+    return (
+        Unit("window: sampler", logic_luts=n * lane + where, ffs=n * kept + 2 * numbers + 3 * 8),
+        fifo("offsets: taps", 2, numbers - 8),
+    )
+
+
 def _pool(config: EngineConfig) -> tuple[Unit, ...]:
     """Behind the arrays; nothing of it is there without room for a row."""
     n = config.lanes
@@ -246,6 +266,7 @@ def resources(config: EngineConfig) -> Resources:
         window_taps(n, config.ring_rows, config.tap_bits),
         _window_others(n, config.pack_log2),
         *(_pool(config) if config.pool_words >= LEAST_LINE else ()),
+        *(_sampler(config) if config.sampler else ()),
         requantizer(2 * arrays * n, config),
         Unit("pointwise: word of sums", ffs=arrays * sums),
         Unit("finish: pixels of a block", logic_luts=arrays * n * choice_luts(config.pixels, config.acc_bits),

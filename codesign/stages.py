@@ -12,7 +12,9 @@ from math import ceil, prod
 
 from codesign.dram import Dram
 from codesign.program import (
+    FILTERS,
     REQUANT_WORDS,
+    SAMPLE_TURNS,
     SEGMENT_INTS,
     STEP_INTS,
     TAP_WORDS,
@@ -45,6 +47,11 @@ def window_words(step: Step, config: EngineConfig) -> int:
     return ceil(taps / (1 << config.pack_log2)) if step.packed else taps * step.groups
 
 
+def window_turns(step: Step) -> int:
+    """Cycles in which a word leaves the window."""
+    return SAMPLE_TURNS if step.window == "sampled" else 1
+
+
 def store_words(step: Step, config: EngineConfig) -> int:
     """Words in which a pixel leaves the step."""
     first = step.pointwise_out if PASSES[step.pointwise] else window_words(step, config)
@@ -52,8 +59,9 @@ def store_words(step: Step, config: EngineConfig) -> int:
 
 
 def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:
-    """Words that arrive and words that leave while window.hpp is at a row; the first only fills the ring."""
-    into, out = row_words(step, config), step.out_width * window_words(step, config)
+    """Words that arrive and turns of words that leave while window.hpp is at a row; the first only fills the ring."""
+    into = row_words(step, config)
+    out = step.out_width * window_words(step, config) * window_turns(step)
     fetched = 0
     for y in range(-1, step.out_height):
         needed = min(step.origin[0] + y * step.stride[0] + step.stride[0] + step.reach + 1, step.height)
@@ -63,7 +71,7 @@ def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:
 
 
 def window_cycles(step: Step, config: EngineConfig) -> int:
-    """Of window.hpp if it never waits: in every row the words that arrive or those that leave, whichever are more."""
+    """Of window.hpp if it never waits: in every row the words that arrive or turns of those that leave, the longer."""
     if step.window == "pass":
         return step.height * step.width * step.groups
     return sum(max(into, out) for into, out in window_rows(step, config))
@@ -194,7 +202,7 @@ def offset_words(step: Step) -> int:
     """Words that hold offsets. Rows that upsampling repeats are fetched again."""
     if step.offset is None:
         return 0
-    return step.out_height * (step.out_width >> step.offset.up)
+    return step.out_height * (step.out_width >> step.offset.up) * step.offset.count
 
 
 def _part(segment: Segment, first: int, pixels: int) -> tuple[int, int]:
@@ -218,7 +226,7 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 def filter_words(step: Step) -> int:
     """Taps and requantization rows of a step's window."""
-    return (TAP_WORDS + REQUANT_WORDS) * step.groups if step.window in ("depthwise", "deformable") else 0
+    return (TAP_WORDS + REQUANT_WORDS) * step.groups if step.window in FILTERS else 0
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
@@ -351,10 +359,11 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
         middle = done = between
     else:
         here = behind_it = 0.0  # when the window and the array are done with the rows so far
+        pace_turn = pace_out / window_turns(step)
         for arrives, leaves in window_rows(step, config):
             both = min(arrives, leaves)
             given = here + both * max(pace_in, 1.0) + leaves - both
-            behind_it = max(max(behind_it, here) + leaves * pace_out, given)
+            behind_it = max(max(behind_it, here) + leaves * pace_turn, given)
             here = max(given, behind_it - slack)  # no further ahead than streams and blocks have room
             here += (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
         done = here

@@ -19,7 +19,7 @@ from codesign.csim import Engine, Simulator
 from codesign.emit import sources
 from codesign.errors import CodesignError, ModelError
 from codesign.ir import Graph, evaluate
-from codesign.ops import DeformDwConv
+from codesign.ops import DEFORMABLE
 from codesign.plan import plan
 from codesign.rungs import OnnxSession, simulator_of
 from codesign.shipped import find_model
@@ -123,7 +123,7 @@ def _model_file(
     points = onnx_io.quant_points(path, graph)
     tensors = {name: points[name].tensor for name in made}
     session = OnnxSession(onnx_io.onnx_with_taps(onnx_read.load(path)[1], tensors.values()), where)
-    offsets = {node.inputs[1] for node in graph.nodes if isinstance(node.op, DeformDwConv)}
+    offsets = {node.inputs[1] for node in graph.nodes if isinstance(node.op, DEFORMABLE)}
     wanted = list(dict.fromkeys(tensors.values()))
 
     def run(feeds: Mapping[str, Real]) -> Values:

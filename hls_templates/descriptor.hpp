@@ -93,24 +93,30 @@ inline bool divides(int height, int width, int up) {
 
 template <class C>
 Status check_window(const Step &step) {
-  if (!in_range(step.window, kPass, kGather)) return kBadWindow;
+  if (!in_range(step.window, kPass, C::kSampler > 0 ? kSample : kGather)) return kBadWindow;
   if (step.window == kPass) {
     const bool same = step.out_height == step.height && step.out_width == step.width;
     return same && step.packed == 0 ? kDone : kBadWindow;
   }
   if (!in_range(step.stride_y, 1, 4) || !in_range(step.stride_x, 1, 4)) return kBadWindow;
   const bool deformable = step.window == kDeformable;
-  const bool depthwise = deformable || step.window == kDepthwise;
+  const bool sampled = step.window == kSample, filter = is_filter(step);
   const int largest = step.window == kGather && step.packed == 0 ? kMaxKernel : 3;
-  if (!in_range(step.kernel, depthwise ? 3 : 1, largest)) return kBadWindow;
+  if (!in_range(step.kernel, filter ? 3 : 1, largest)) return kBadWindow;
   const int beside = step.kernel > 3 ? 2 : 1;  // of the centre, to the first tap
-  if (!in_range(step.reach, deformable ? 0 : beside, deformable ? C::kMaxOffset : beside)) return kBadWindow;
+  const int farthest = deformable || sampled ? C::kMaxOffset : beside;
+  if (!in_range(step.reach, deformable ? 0 : beside, farthest)) return kBadWindow;
+  if (sampled) {
+    if (!in_range(step.grid, 0, C::kSampler - 1) || !in_range(step.masked, 0, 1)) return kBadSample;
+    if ((step.reach - 1) << step.grid > 127) return kBadSample;
+    if (!in_range(step.mask_low, -128, 127) || !in_range(step.mask_high, -128, 127)) return kBadSample;
+  }
   if (!in_range(step.origin_y, -beside, beside) || !in_range(step.origin_x, -beside, beside))
     return kBadWindow;
   if (step.packed != 0 && step.window != kGather) return kBadWindow;
   if (step.row_words > C::kRowWords << step.spread) return kBadRow;
   if (2 * step.reach + 1 + step.stride_y > C::kRingRows) return kBadRow;
-  if (depthwise && step.groups > C::kWindowGroups) return kBadRow;
+  if (filter && step.groups > C::kWindowGroups) return kBadRow;
   if (!in_range(step.window_low, -128, 255) || !in_range(step.window_high, -128, 255)) return kBadClamp;
   return kDone;
 }
@@ -196,8 +202,8 @@ Store:
     }
   }
   if (words != step.store_words) return kBadSegments;
-  if (step.window == kDeformable) {
-    if (!is_segment(step.offset) || step.offset.count != 1) return kBadOffsets;
+  if (is_steered(step)) {
+    if (!is_segment(step.offset)) return kBadOffsets;
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
     if (!divides(step.out_height, step.out_width, step.offset.up)) return kBadOffsets;
     const long long pixels = upsampled_pixels(step.offset, step.out_height, step.out_width);
@@ -220,7 +226,7 @@ bool matrix_lies_in(const Matrix &matrix, int begin, int end) {
 
 template <class C>
 Status check_parameters(const Step &step, int begin, int end) {
-  if (step.window == kDepthwise || step.window == kDeformable) {
+  if (is_filter(step)) {
     const int words = step.groups * (9 + kRequantWords);
     if (!lies_in(step.window_parameters, words, begin, end)) return kBadParameters;
   }
@@ -260,7 +266,7 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   read_integers<C>(memory, first + index * int(words_of_integers<C>(kStepFields)), kStepFields, field);
   if (field[kStepMagic] != kStepMark) return kBadStep;
 Reserved:
-  for (int i = kStepReserved; i < kStepFields; ++i) {
+  for (int i = kStepReserved; i < kSampleGrid; ++i) {
     if (field[i] != 0) return kBadStep;
   }
   step.load_count = field[kLoadCount];
@@ -282,11 +288,17 @@ Reserved:
   step.window_high = field[kWindowHigh];
   step.window_parameters = field[kWindowParameters];
   step.offset.address = field[kOffsetAddress];
-  step.offset.count = 1;
   step.offset.stride = field[kOffsetStride];
   step.offset.up = field[kOffsetUp] & kSegmentUpMask;
   step.offset.is_signed = false;
   step.offset_lane = field[kOffsetLane];
+  const bool sampled = step.window == kSample;
+  step.grid = sampled ? field[kSampleGrid] : 0;
+  step.masked = sampled ? field[kSampleMasked] : 0;
+  step.mask_low = sampled ? field[kSampleMaskLow] : 0;
+  step.mask_high = sampled ? field[kSampleMaskHigh] : 0;
+  // Offsets of a pixel, and masks, begin with a word: one number, or those of nine taps.
+  step.offset.count = !sampled ? 1 : ((step.masked != 0 ? 27 : 18) + C::kLanes - 1) / C::kLanes;
   step.middle_stride = field[kMiddleStride];
   step.middle_low = field[kMiddleLow];
   step.middle_high = field[kMiddleHigh];
@@ -344,7 +356,8 @@ Reserved:
   const long long in_pixels = static_cast<long long>(step.height) * step.width;
   const long long out_pixels = (static_cast<long long>(step.out_height) + 1) * (step.out_width + 1);
   const int words = larger(larger(step.window_words, step.first_words), step.store_words);
-  if (in_pixels * step.groups > kMaxTrips || out_pixels * (words + kSlots) > kMaxTrips) return kBadShape;
+  const long long turns = turns_of(step) * (static_cast<long long>(words) + kSlots);
+  if (in_pixels * step.groups > kMaxTrips || out_pixels * turns > kMaxTrips) return kBadShape;
 
   Status status = check_window<C>(step);
   if (status == kDone) status = check_arrays<C>(step);

@@ -27,7 +27,8 @@ enum Status {
   kBadClamp = 15,       // low and high are not an 8-bit range
   kBadMiddle = 16,      // stride or size of what lies between the arrays
   kBadPool = 17,        // stride or size of the max-pool behind them
-  kBadChunk = 18        // more pixels at once than the buffers of load or store hold
+  kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
+  kBadSample = 20       // grid or masks of a sampled window
 };
 
 enum HeaderField {
@@ -86,17 +87,22 @@ enum StepField {
   kLoadPixels,        // of a chunk of what is loaded in another order than it is stored
   kStorePixels,
   kStepReserved,
-  kStepFields = 44
+  kStepReservedToo,
+  kSampleGrid,    // of a sampled window: bits of fraction of an offset
+  kSampleMasked,  // 1: taps have masks
+  kSampleMaskLow,
+  kSampleMaskHigh,
+  kStepFields = 48
 };
 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
 enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4 };
 
-enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4 };
+enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4, kSample = 5 };
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
-static const int kProgramVersion = 2;
+static const int kProgramVersion = 3;
 static const int kStepMark = 0x53544550;
 static const int kMaxSteps = 4096;
 static const int kMaxSide = 8192;
@@ -133,6 +139,7 @@ struct Step {
   int window_low, window_high, window_parameters;
   Segment offset;
   int offset_lane;
+  int grid, masked, mask_low, mask_high;  // of a sampled window
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels;
   int row_words;                    // of the ring: one input row
@@ -143,6 +150,24 @@ struct Step {
   int middle_height, middle_width;  // of what the second array gets
   int stored_height, stored_width;
 };
+
+// Whether the window has weights and requantization of its own.
+inline bool is_filter(const Step &step) {
+  #pragma HLS INLINE
+  return step.window == kDepthwise || step.window == kDeformable || step.window == kSample;
+}
+
+// Whether the window reads the offsets port.
+inline bool is_steered(const Step &step) {
+  #pragma HLS INLINE
+  return step.window == kDeformable || step.window == kSample;
+}
+
+// Cycles in which a word leaves the window.
+inline int turns_of(const Step &step) {
+  #pragma HLS INLINE
+  return step.window == kSample ? 9 : 1;
+}
 
 // What array `kArray` multiplies with, and on how many pixels.
 template <int kArray>

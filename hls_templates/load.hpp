@@ -3,7 +3,7 @@
 //   fetch          for each chunk: for each segment: its words of the chunk's pixels
 //   arrange        for each pixel, row by row: for each segment: its words of that pixel
 //   fetch_offsets  the words that hold offsets, as they are stored
-//   choose_offsets for each output pixel: one offset, limited to the step's reach
+//   choose_offsets for each output pixel: one offset, limited to the step's reach; or the bytes of nine taps
 //   load, load_offsets  two of them each, as a region of their own
 //
 // A tensor is a list of segments, so that concatenation, slices and channel shuffles cost nothing: a consumer
@@ -213,15 +213,16 @@ template <class C>
 void fetch_offsets(const Step &step, const typename Types<C>::Word *memory,
                    hls::stream<typename Types<C>::Word> &out) {
   Trace::process("fetch_offsets");
-  if (step.window != kDeformable) return;
+  if (!is_steered(step)) return;
   const Segment &offset = step.offset;
   const int rows = offset.up == 0 ? 1 : step.out_height;
   const int columns = offset.up == 0 ? step.out_height * step.out_width : step.out_width >> offset.up;
-  const int runs = offset.stride == 1 ? 1 : columns, words = offset.stride == 1 ? columns : 1;
+  const bool adjacent = offset.stride == offset.count;
+  const int runs = adjacent ? 1 : columns, words = adjacent ? columns * offset.count : offset.count;
 Row:
   for (int y = 0; y < rows; ++y) {
     int address = offset.address + (y >> offset.up) * columns * offset.stride;
-    Trace::control(6);  // two products
+    Trace::control(6);  // products
   Run:
     for (int run = 0; run < runs; ++run) {
     Word:
@@ -240,18 +241,33 @@ template <class C>
 void choose_offsets(const Step &step, hls::stream<typename Types<C>::Word> &in,
                     typename Types<C>::OffsetStream &out) {
   Trace::process("choose_offsets");
-  if (step.window != kDeformable) return;
-  const int total = step.out_height * step.out_width, mask = (1 << step.offset.up) - 1;
-  typename Types<C>::Word word = Types<C>::Memory::zero();
-  int x = 0;
-Pixel:
+  if (!is_steered(step)) return;
+  const int mask = (1 << step.offset.up) - 1, words = step.offset.count;
+  const int total = step.out_height * step.out_width * words;
+  typename Types<C>::Numbers numbers = zeros<typename Types<C>::Numbers>();
+  int x = 0, index = 0;
+Word:
   for (int i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
-    Trace::iteration("Pixel", 1, 2, i == 0);
-    if ((x & mask) == 0) word = in.read();
-    const int value = int(Types<C>::Memory::byte(word, step.offset_lane));
-    out.write(typename Types<C>::Offset(smaller(value, step.reach)));
-    if (++x == step.out_width) x = 0;
+    Trace::iteration("Word", 1, 2, i == 0);
+    if ((x & mask) == 0) {  // else what was read for the pixel before
+      const typename Types<C>::Word word = in.read();
+      if (step.window == kDeformable) {
+        numbers[0] = smaller(int(Types<C>::Memory::byte(word, step.offset_lane)), step.reach);
+      } else {
+      Lane:
+        for (int lane = 0; lane < C::kLanes; ++lane) {
+          #pragma HLS UNROLL
+          const int at = index * C::kLanes + lane;
+          if (at < Types<C>::kNumbers) numbers[at] = Types<C>::Memory::byte(word, lane);
+        }
+      }
+    }
+    if (++index == words) {
+      out.write(numbers);
+      index = 0;
+      if (++x == step.out_width) x = 0;
+    }
   }
 }
 

@@ -40,11 +40,11 @@ struct ParameterWords {
   }
   static int taps(const Step &step) {
     #pragma HLS INLINE
-    return step.window == kDepthwise || step.window == kDeformable ? step.groups * 9 : 0;
+    return is_filter(step) ? step.groups * 9 : 0;
   }
   static int window_rows(const Step &step) {
     #pragma HLS INLINE
-    return step.window == kDepthwise || step.window == kDeformable ? step.groups * kRequantWords : 0;
+    return is_filter(step) ? step.groups * kRequantWords : 0;
   }
   static int middle_taps(const Step &step) {
     #pragma HLS INLINE

@@ -45,14 +45,20 @@ struct Types {
   static_assert(C::kAccBits >= 16 && C::kAccBits <= 32, "kAccBits must lie in 16..32: sums are 32-bit");
 
   typedef MemoryWord<kLanes> Memory;
-  typedef typename Memory::type Word;         // one word of DRAM
-  typedef typename Signed<9>::type Act;       // an activation: u8 or s8
-  typedef typename Unsigned<8>::type Offset;  // how far a deformable window reaches
+  typedef typename Memory::type Word;    // one word of DRAM
+  typedef typename Signed<9>::type Act;  // an activation: u8 or s8
   typedef typename Signed<C::kAccBits>::type Acc;
   typedef Pack<Act, kLanes> Acts;
+  // How far a deformable window reaches; or offsets of nine taps, row before column, then their masks.
+  static_assert(C::kSampler >= 0 && C::kSampler <= 5,
+                "kSampler must lie in 0..5: at most four bits of fraction");
+  static const int kNumbers = C::kSampler > 0 ? 27 : 1;
+  typedef Pack<typename Unsigned<8>::type, kNumbers> Numbers;
   typedef Pack<Acc, kLanes> Accs;
   typedef Pack<typename Factor<9>::type, kLanes> Factors;  // activations to be multiplied
   typedef Pack<Product, kLanes> Products;
+  typedef Pack<typename Signed<36>::type, kLanes>
+      WideSums;  // of nine products of a sample, a mask and a weight
 
   // Arrays rather than Packs inside: DATA_PACK takes no struct that holds other structs.
   // Half of an int8 weight is 0..15, an int4 weight -8..7; five bits hold both.
@@ -88,7 +94,7 @@ struct Types {
 
   typedef hls::stream<Acts> Stream;
   typedef hls::stream<Sums> SumStream;
-  typedef hls::stream<Offset> OffsetStream;
+  typedef hls::stream<Numbers> OffsetStream;
 };
 
 inline int smaller(int a, int b) {

@@ -1,8 +1,11 @@
-// window.hpp -- what looks at neighbouring pixels: a ring of rows, and five ways to read it.
+// window.hpp -- what looks at neighbouring pixels: a ring of rows, and six ways to read it.
 //
 //   pass        out[y][x][g] = in[y][x][g]; the ring is not used
 //   depthwise   out[y][x][c] = requant(sum over i,j of w[i][j][c] * in[r + i][q + j][c])
 //   deformable  the same at [r + i*d][q + j*d], d = offset[y][x], 0 <= d <= reach
+//   sampled     out[y][x][c] = requant(sum over taps k of w[k][c] * m_k * X_k[c]): tap k looks at pixel
+//               [r + i + dy_k][q + j + dx_k], which lies between four, mixed by their shares; offsets and masks m_k are
+//               those of [y][x], limited. Exactly: codesign/ops/sampled_dwconv.py. A word takes nine cycles
 //   max-pool    out[y][x][c] = max over i,j of in[r + i][q + j][c], only inside the map
 //   gather      the taps one after the other, row-major, each with all its words: what a pointwise array
 //               needs to compute a dense convolution; up to 5x5, i and j from -reach to kernel - 1 - reach
@@ -22,8 +25,12 @@
 // any cycle and for any offset; which bank is which row is a choice among what was read. A slot being written is never
 // one being read.
 //
-// Streams: words of a pixel together, pixels row by row, one offset an output pixel.
-// Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row), and before
+// A sampled tap reads its four pixels as the lower right of three columns of three; reach is 1 + the bound on offsets,
+// since a fraction only ever lies before the last pixel. What is read beyond that has no share.
+//
+// Streams: words of a pixel together, pixels row by row, one Numbers an output pixel.
+// Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row, times nine where it
+// samples), and before
 // them reach + 1 rows to fill the ring; afterwards, words of the next step's filters.
 #pragma once
 #include "descriptor.hpp"
@@ -89,9 +96,20 @@ Column:
   }
 }
 
+template <class C, class S>
+typename Types<C>::Accs narrowed(const S &sum) {
+  #pragma HLS INLINE
+  typename Types<C>::Accs acc;
+Narrow:
+  for (int lane = 0; lane < C::kLanes; ++lane) {
+    #pragma HLS UNROLL
+    acc[lane] = typename Types<C>::Acc(int(sum[lane]));
+  }
+  return acc;
+}
+
 template <class C>
-typename Types<C>::Acts depthwise(const Taps<C> &taps, const typename Types<C>::DepthwiseWeights &weights,
-                                  const typename Types<C>::RequantRow &row, int low, int high) {
+typename Types<C>::Accs weighted(const Taps<C> &taps, const typename Types<C>::DepthwiseWeights &weights) {
   #pragma HLS INLINE
   typename Types<C>::Products sum = zeros<typename Types<C>::Products>();
 Row:
@@ -109,13 +127,73 @@ Row:
       }
     }
   }
-  typename Types<C>::Accs acc;
-Narrow:
+  return narrowed<C>(sum);
+}
+
+template <class C>
+typename Types<C>::Acts depthwise(const Taps<C> &taps, const typename Types<C>::DepthwiseWeights &weights,
+                                  const typename Types<C>::RequantRow &row, int low, int high) {
+  #pragma HLS INLINE
+  return requant<C>(weighted<C>(taps, weights), row, low, high);
+}
+
+// Where a tap looks, from the pixel itself, and the shares of the right column and of the lower row in kOne.
+template <class C>
+struct Sample {
+  static const int kBits = C::kSampler > 1 ? C::kSampler - 1 : 0, kOne = 1 << kBits;
+  int row, column;
+  typename Unsigned<kBits + 1>::type down, right;
+  typename Signed<8>::type mask;
+};
+
+template <class C>
+Sample<C> sample_of(const Step &step, const typename Types<C>::Numbers &numbers, int tap) {
+  #pragma HLS INLINE
+  const int one = 1 << step.grid, limit = (step.reach - 1) * one, most = one - 1;
+  const int dy = (int(numbers[2 * tap % Types<C>::kNumbers]) ^ 128) - 128;
+  const int dx = (int(numbers[(2 * tap + 1) % Types<C>::kNumbers]) ^ 128) - 128;
+  const int mask = (int(numbers[(18 + tap) % Types<C>::kNumbers]) ^ 128) - 128;
+  const int y = larger(smaller(dy, limit), -limit), x = larger(smaller(dx, limit), -limit);
+  const int finer = Sample<C>::kBits - step.grid;
+  Sample<C> sample;
+  sample.row = (y >> step.grid) + tap / 3 - 1;
+  sample.column = (x >> step.grid) + tap % 3 - 1;
+  sample.down = Sample<C>::kBits > 0 ? (y & most) << finer : 0;
+  sample.right = Sample<C>::kBits > 0 ? (x & most) << finer : 0;
+  sample.mask = step.masked != 0 ? larger(smaller(mask, step.mask_high), step.mask_low) : 1;
+  return sample;
+}
+
+// Adds one tap: four neighbours by their shares, a mask, and a weight. Everything is exact.
+template <class C>
+void add_sample(const Step &step, const Taps<C> &taps, const Sample<C> &sample,
+                const typename Types<C>::DepthwiseWeights &weights, int tap,
+                typename Types<C>::WideSums &sum) {
+  #pragma HLS INLINE
+  static const int kBits = Sample<C>::kBits, kOne = Sample<C>::kOne;
+  const int finer = 2 * (kBits - step.grid);
+Lane:
   for (int lane = 0; lane < C::kLanes; ++lane) {
     #pragma HLS UNROLL
-    acc[lane] = typename Types<C>::Acc(int(sum[lane]));
+    const int a = int(taps.word[1][1][lane]), b = int(taps.word[1][2][lane]);
+    const int c = int(taps.word[2][1][lane]), d = int(taps.word[2][2][lane]);
+    const typename Signed<10>::type upper = b - a, lower = d - c;
+    const typename Signed<11 + kBits>::type along = upper * sample.right;
+    CODESIGN_IN_LUTS(along)
+    const typename Signed<11 + kBits>::type below = lower * sample.right;
+    CODESIGN_IN_LUTS(below)
+    const typename Signed<10 + kBits>::type top = a * kOne + along, bottom = c * kOne + below;
+    const typename Signed<11 + kBits>::type height = bottom - top;
+    const typename Signed<12 + 2 * kBits>::type across = height * sample.down;
+    CODESIGN_IN_LUTS(across)
+    const typename Signed<10 + 2 * kBits>::type mixed = (top * kOne + across) >> finer;
+    const typename Signed<8>::type tap_weight = int(weights.tap[tap][lane]);
+    const typename Signed<16>::type weight = tap_weight * sample.mask;
+    CODESIGN_IN_LUTS(weight)
+    const typename Signed<32>::type product = mixed * weight;
+    CODESIGN_IN_LUTS(product)
+    sum[lane] += product;
   }
-  return requant<C>(acc, row, low, high);
 }
 
 template <class C>
@@ -190,10 +268,13 @@ Row:
     const int needed = smaller(at.y + step.stride_y + step.reach + 1, step.height);  // by the next row
     const int target = last ? step.height : larger(needed, fetched);
     const int fetch_words = (target - fetched) * step.row_words;
-    const int emit_words = first ? 0 : step.out_width * step.window_words;
-    const int trips = larger(fetch_words, emit_words);
+    const int emit_turns = first ? 0 : step.out_width * step.window_words * turns_of(step);
+    const int trips = larger(fetch_words, emit_turns);
     Trace::control(6);
     int column = 0, index = 0, group = 0, i_tap = 0, j_tap = 0, d = 1;
+    int turn = 0;  // the tap of a sampled word
+    typename Types<C>::Numbers numbers = zeros<typename Types<C>::Numbers>();
+    typename Types<C>::WideSums sum = zeros<typename Types<C>::WideSums>();
     int centre = step.origin_x * pixel_words;  // word of the pixel
     int tap_word = centre - tap_reach;         // and of the tap that is gathered
     at.x = step.origin_x;
@@ -202,8 +283,13 @@ Row:
       #pragma HLS PIPELINE II=1
       #pragma HLS DEPENDENCE variable=ring.bank inter false
       Trace::iteration("Word", 1, 18, i == 0);
-      if (i < emit_words) {
-        if (step.window == kDeformable && index == 0) d = int(offsets.read());
+      if (i < emit_turns) {
+        const bool samples = C::kSampler > 0 && step.window == kSample;
+        if (is_steered(step) && index == 0 && turn == 0) {
+          numbers = offsets.read();
+          if (!samples) d = int(numbers[0]);
+        }
+        const Sample<C> sample = sample_of<C>(step, numbers, turn);
         Place there = at;
         there.word = (gathers ? tap_word : centre) + group;
         if (gathers) {
@@ -211,8 +297,15 @@ Row:
           there.y += i_tap - step.reach;
           there.slot = Ring<C>::wrap(there.slot + i_tap - step.reach, at.rows);
         }
+        if (samples) {
+          there.x += sample.column;
+          there.y += sample.row;
+          there.slot = Ring<C>::wrap(there.slot + sample.row, at.rows);
+          there.word += sample.column * pixel_words;
+        }
         Taps<C> taps;
         look<C>(ring, there, d, d * pixel_words, packed, taps);
+        const bool complete = !samples || turn == 8;
         typename Types<C>::Acts word;
         if (step.window == kMaxPool) {
           word = max_pool<C>(taps, step.kernel);
@@ -224,10 +317,19 @@ Row:
           const int at_group = half * C::kWindowGroups + index;
           Trace::read("parameters.depthwise", 0, at_group);
           Trace::read("parameters.window_requant", 0, at_group);
-          word = depthwise<C>(taps, weights[at_group], table[at_group], step.window_low, step.window_high);
+          typename Types<C>::Accs acc;
+          if (samples) {
+            if (turn == 0) sum = zeros<typename Types<C>::WideSums>();
+            add_sample<C>(step, taps, sample, weights[at_group], turn, sum);
+            acc = narrowed<C>(sum);
+          } else {
+            acc = weighted<C>(taps, weights[at_group]);
+          }
+          word = requant<C>(acc, table[at_group], step.window_low, step.window_high);
         }
-        out.write(word);
-        if (++group == step.groups) {
+        turn = complete ? 0 : turn + 1;
+        if (complete) out.write(word);
+        if (complete && ++group == step.groups) {
           group = 0;
           tap_word += pixel_words;
           if (++j_tap == step.kernel) {
@@ -236,7 +338,7 @@ Row:
             ++i_tap;
           }
         }
-        if (++index == step.window_words) {
+        if (complete && ++index == step.window_words) {
           index = group = i_tap = j_tap = 0;
           at.x += step.stride_x;
           centre += stride_words;

@@ -7,11 +7,14 @@
     free      two numbers per tap and pixel (DCNv1, arXiv 1703.06211)
     bounded   the same, clamped to [-bound, bound]
     square    one number d per pixel, o_k = (d - 1) * p_k: a 3x3 of varying dilation, d clamped to [0, bound]
-    bilinear  four neighbours, gradients exact
+    bilinear  four neighbours, gradients exact; once quantized, offsets are rounded to steps of 2^-fraction_bits
     rounded   nearest integer, ties to even; gradients straight-through, by central difference
 
+`masks` multiplies each tap by a number of its own per pixel (DCNv2, arXiv 1811.11168), clamped to 0..MASK_MOST where
+the paper takes a sigmoid; once quantized, in steps of 2^-MASK_BITS.
+
 CoDeNet's operator (arXiv 2006.08357, section 3) is depthwise + square + rounded. Rounding and clamping are part
-of the operator, in training as in hardware.
+of the operator, in training as in hardware. Depthwise + bounded is the other one that hardware runs.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ Offsets = Literal["free", "bounded", "square"]
 Sampling = Literal["bilinear", "rounded"]
 
 TAPS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
+# Codes of a mask. With int4 weights, u8 inputs and two bits of fraction every sum stays below 2^24, as floats need.
+MASK_BITS, MASK_CODES = 5, 63
+MASK_MOST = MASK_CODES * 2.0**-MASK_BITS
 
 
 def near_identity_(weight: Tensor) -> None:
@@ -63,14 +69,15 @@ def clamp(d: Tensor, low: float, high: float) -> Tensor:
     return inside
 
 
-def round_clamp(d: Tensor, low: float, high: float) -> Tensor:
-    """Clamp, then round half to even (the order is immaterial: bounds are integers).
+def round_clamp(d: Tensor, low: float, high: float, bits: int = 0) -> Tensor:
+    """Clamp, then round half to even (the order is immaterial: bounds are integers) to steps of 2^-bits.
 
     Gradient: straight-through the rounding; outside the bounds only what leads back inside. With a plain clamp a
     stage whose offsets once fell below zero stays an expensive 1x1 convolution for the rest of the training.
     """
     inside = clamp(d, low, high)
-    return inside + (inside.detach().round() - inside.detach())
+    fixed = (inside.detach() * 2.0**bits).round() * 2.0**-bits
+    return inside + (fixed - inside.detach())
 
 
 class _SquareDepthwise(torch.autograd.Function):
@@ -158,10 +165,12 @@ def deform_conv(
     padding: int = 1,
     dilation: int = 1,
     groups: int = 1,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """General deformable convolution with bilinear sampling, one offset group; equals ONNX DeformConv (opset 19).
 
-    x (N,C,H,W); offset (N,2*K*K,H',W'), channel 2k is the row and 2k+1 the column; weight (O,C/groups,K,K).
+    x (N,C,H,W); offset (N,2*K*K,H',W'), channel 2k is the row and 2k+1 the column; weight (O,C/groups,K,K); mask
+    (N,K*K,H',W') multiplies the taps.
     """
     n, c, h, w = x.shape
     o, per_group, kh, kw = weight.shape
@@ -194,6 +203,8 @@ def deform_conv(
             part = rows.index_select(0, index.flatten()) * (share * inside).reshape(-1, 1)
             tap = part if tap is None else tap + part
         assert tap is not None
+        if mask is not None:
+            tap = tap * mask[:, k].reshape(-1, 1)
         if depthwise:
             y = y + tap * filters[:, 0, k]
         else:
@@ -220,14 +231,22 @@ class DeformConv2d(nn.Module):
         offsets: Offsets = "square",
         sampling: Sampling = "rounded",
         bound: int = 7,
+        fraction_bits: int = 2,
+        masks: bool = False,
     ) -> None:
         super().__init__()
         if offsets not in ("free", "bounded", "square") or sampling not in ("bilinear", "rounded"):
             raise ValueError(f"DeformConv2d: unknown variant {offsets}/{sampling}")
         if bound < 1:
             raise ValueError(f"DeformConv2d: bound is {bound}, expected at least 1 (an ordinary 3x3)")
+        if masks and offsets == "square":
+            raise ValueError("DeformConv2d: masks with square offsets, expected free or bounded ones")
+        if not 0 <= fraction_bits <= 4:
+            raise ValueError(f"DeformConv2d: fraction_bits is {fraction_bits}, expected 0 to 4")
         self.groups, self.stride, self.bound = groups, stride, bound
         self.offsets, self.sampling = offsets, sampling
+        self.fraction_bits, self.masks = fraction_bits, masks
+        self.grid = 0 if sampling == "rounded" else None  # bits of fraction in force; None: any number
         self.weight = nn.Parameter(torch.empty(cout, cin // groups, 3, 3))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if groups == cin == cout:
@@ -235,20 +254,34 @@ class DeformConv2d(nn.Module):
 
     @property
     def offset_channels(self) -> int:
-        return 1 if self.offsets == "square" else 18
+        return 1 if self.offsets == "square" else 27 if self.masks else 18
 
     @property
     def depthwise(self) -> bool:
         return self.weight.shape[1] == 1 and self.weight.shape[0] == self.groups
 
+    @property
+    def on_grid(self) -> bool:
+        """Whether it is the bounded operator of the hardware, in whole steps."""
+        return self.offsets == "bounded" and self.grid is not None and self.depthwise
+
     def limit(self, raw: Tensor) -> Tensor:
-        """The offsets that are used: raw predictions after this variant's clamp and rounding."""
+        """Offsets and masks that are used: raw predictions after this variant's clamp and rounding."""
         low, high = {
             "free": (-torch.inf, torch.inf),
             "bounded": (-float(self.bound), float(self.bound)),
             "square": (0.0, float(self.bound)),
         }[self.offsets]
-        return round_clamp(raw, low, high) if self.sampling == "rounded" else clamp(raw, low, high)
+        offsets = raw[:, :18] if self.masks else raw
+        offsets = (
+            clamp(offsets, low, high) if self.grid is None else round_clamp(offsets, low, high, self.grid)
+        )
+        if not self.masks:
+            return offsets
+        masks = raw[:, 18:]
+        if self.grid is None:
+            return torch.cat([offsets, clamp(masks, 0.0, MASK_MOST)], 1)
+        return torch.cat([offsets, round_clamp(masks, 0.0, MASK_MOST, MASK_BITS)], 1)
 
     def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         return self.sample(x, self.limit(raw), self.weight)
@@ -256,12 +289,18 @@ class DeformConv2d(nn.Module):
     def sample(self, x: Tensor, used: Tensor, weight: Tensor) -> Tensor:
         if self.offsets == "square" and self.sampling == "rounded" and self.depthwise:
             return square_depthwise(x, used, weight, self.stride, self.bound)
+        if self.masks:
+            used, mask = used[:, :18], used[:, 18:]
+        else:
+            mask = None
         offset = square_offsets(used) if self.offsets == "square" else used
-        return deform_conv(x, offset, weight, self.stride, groups=self.groups)
+        return deform_conv(x, offset, weight, self.stride, groups=self.groups, mask=mask)
 
     def extra_repr(self) -> str:
         o, i = self.weight.shape[:2]
         return (
             f"{i * self.groups}, {o}, groups={self.groups}, stride={self.stride}, "
             f"{self.offsets}, {self.sampling}, bound={self.bound}"
+            + (f", fraction_bits={self.grid}" if self.on_grid else "")
+            + (", masks" if self.masks else "")
         )

@@ -109,6 +109,10 @@ def to_onnx(
             "Use fewer input channels or fewer weight bits there."
         )
     if flavour == "qcdq":
+        if masked := [n.name for n in raw.graph.node if n.op_type == "ModulatedDeformConv"]:
+            raise ExportError(
+                f"export: {', '.join(masked)} have masks beside offsets, expected offsets alone in qcdq. Export qonnx."
+            )
         to_qcdq(raw)
     return _finished(raw, {"codesign.format": FORMAT, **(meta or {})})
 

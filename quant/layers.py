@@ -134,19 +134,31 @@ class ShuffleUnit(nn.Module):
 
 
 def offset_conv(cin: int, dw: DeformConv2d) -> Conv2d:
-    """The 1x1 convolution that predicts offsets; at first they are those of an ordinary 3x3."""
+    """The 1x1 convolution that predicts offsets and masks; at first they are those of an ordinary 3x3."""
     conv = Conv2d(cin, dw.offset_channels, 1)
     nn.init.zeros_(conv.weight)
-    nn.init.constant_(conv.bias, 1.0 if dw.offsets == "square" else 0.0)  # type: ignore[arg-type]
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, 1.0 if dw.offsets == "square" else 0.0)
+    if dw.masks:
+        nn.init.ones_(conv.bias[18:])
     return conv
 
 
 class DeformBlock(nn.Module):
     """Offset prediction, deformable depthwise 3x3, 1x1 + BN + ReLU, nearest x2 (CoDeNet's decoder stage)."""
 
-    def __init__(self, cin: int, cout: int, offsets: Offsets, sampling: Sampling, bound: int) -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        offsets: Offsets,
+        sampling: Sampling,
+        bound: int,
+        fraction_bits: int = 2,
+        masks: bool = False,
+    ) -> None:
         super().__init__()
-        self.dw = DeformConv2d(cin, cin, groups=cin, offsets=offsets, sampling=sampling, bound=bound)
+        self.dw = DeformConv2d(cin, cin, cin, 1, offsets, sampling, bound, fraction_bits, masks)
         self.offset = offset_conv(cin, self.dw)
         self.dw_act: nn.Module = nn.Identity()  # takes the quantizer of the depthwise output
         self.pw = ConvBlock(cin, cout)
@@ -158,9 +170,18 @@ class DeformBlock(nn.Module):
 class FullDeformBlock(nn.Module):
     """Offset prediction, deformable 3x3 over all channels + BN + ReLU, nearest x2. In float only."""
 
-    def __init__(self, cin: int, cout: int, offsets: Offsets, sampling: Sampling, bound: int) -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        offsets: Offsets,
+        sampling: Sampling,
+        bound: int,
+        fraction_bits: int = 2,
+        masks: bool = False,
+    ) -> None:
         super().__init__()
-        self.dw = DeformConv2d(cin, cout, offsets=offsets, sampling=sampling, bound=bound)
+        self.dw = DeformConv2d(cin, cout, 1, 1, offsets, sampling, bound, fraction_bits, masks)
         self.offset = offset_conv(cin, self.dw)
         self.bn, self.act = nn.BatchNorm2d(cout), nn.ReLU()
 

@@ -44,6 +44,8 @@ class ModelConfig:
     offsets: Offsets = "square"  # of the deformable ones, as the next two
     sampling: Sampling = "rounded"
     bound: int = 7
+    fraction_bits: int = 2  # of bounded bilinear offsets, once they are quantized
+    masks: bool = False  # of free or bounded ones: a factor for each tap
     size_unit: float = 16.0  # the size head predicts in this many cells; a power of two
     nms_iou: float | None = (
         0.5  # decode drops a box that overlaps a better one of its class by more; None: published
@@ -108,7 +110,7 @@ def decoder_block(config: ModelConfig, cin: int, cout: int) -> nn.Module:
             f"spatial is {config.spatial!r}, expected deformable, full-deformable, depthwise or dense"
         )
     kind = DeformBlock if config.spatial == "deformable" else FullDeformBlock
-    return kind(cin, cout, config.offsets, config.sampling, config.bound)
+    return kind(cin, cout, config.offsets, config.sampling, config.bound, config.fraction_bits, config.masks)
 
 
 class CoDeNet(nn.Module):

@@ -174,7 +174,7 @@ def accumulator_bounds(model: onnx.ModelProto) -> dict[str, int]:
             continue
         weight = producer[node.input[1]]
         codes = np.abs(quant_codes(weight, values)).reshape(values[weight.input[0]].shape[0], -1).sum(1)
-        total = codes * largest_input(node.input[0])
+        total = codes * largest_input(node.input[0]) * _finer(node)
         if node.op_type == "Conv" and len(node.input) > 2:
             total = total + np.abs(quant_codes(producer[node.input[2]], values))
         mantissa, _ = np.frexp(values[weight.input[1]].reshape(-1).astype(np.float64))
@@ -184,10 +184,19 @@ def accumulator_bounds(model: onnx.ModelProto) -> dict[str, int]:
     return bounds
 
 
+def _finer(node: NodeProto) -> int:
+    """How many times larger codes are behind a bounded deformable node: four neighbours in steps, and a mask."""
+    bits = int(attribute(node, "fraction_bits", 0))  # type: ignore[call-overload]
+    low, high = (int(attribute(node, f"mask_{end}", 0)) for end in ("low", "high"))  # type: ignore[call-overload]
+    largest: int = max(abs(low), abs(high)) or 1
+    return largest << 2 * bits
+
+
 def to_qcdq(model: onnx.ModelProto) -> None:
     """Rewrite QONNX as QuantizeLinear / Clip / DequantizeLinear with integer parameters, standard operators only.
 
-    Offsets of a square deformable convolution become QuantizeLinear at scale 1 and a Clip to 0..max_offset.
+    Offsets of a square deformable convolution become QuantizeLinear at scale 1 and a Clip to 0..max_offset, bounded
+    ones QuantizeLinear in their steps and a Clip to both sides.
     """
     values = initializers(model)
     nodes: list[NodeProto] = []
@@ -223,6 +232,15 @@ def to_qcdq(model: onnx.ModelProto) -> None:
         elif node.op_type == "Quant":
             lo, hi = quant_range(node, int(values[node.input[3]].flat[0]))
             quantize(node.input[0], node.name, values[node.input[1]], lo, hi, node.output[0])
+        elif node.op_type == "BoundedDeformConv":
+            x, w, p = node.input
+            bound, bits = (int(attribute(node, k)) for k in ("max_offset", "fraction_bits"))  # type: ignore[call-overload]
+            most, base = bound << bits, node.name
+            quantize(p, f"{base}.offset", np.asarray(2.0**-bits), -most, most, f"{base}.used")
+            keep = [a for a in node.attribute if a.name not in ("max_offset", "fraction_bits")]
+            deform = helper.make_node("DeformConv", [x, w, f"{base}.used"], node.output, name=base)
+            deform.attribute.extend(keep)
+            nodes.append(deform)
         elif node.domain == OWN_DOMAIN:
             x, w, d = node.input
             bound = int(attribute(node, "max_offset"))  # type: ignore[call-overload]

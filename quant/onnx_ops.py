@@ -1,7 +1,9 @@
-"""The two operators of model.onnx that ONNX lacks, as nodes and as model-local functions in standard operators.
+"""The operators of model.onnx that ONNX lacks, as nodes and as model-local functions in standard operators.
 
     qonnx.custom_op.general::Quant(x, scale, zero_point, bits)      the QONNX format (arXiv 2206.07527)
     codesign::SquareDeformConv(x, w, d)                             CoDeNet's deformable depthwise convolution
+    codesign::BoundedDeformConv(x, w, p)                            DCNv1's, with offsets in steps and bounds
+    codesign::ModulatedDeformConv(x, w, p)                          the same with masks: DCNv2's
 
 The functions are the operators' meaning: any runtime that knows ONNX's DeformConv runs the file as it is.
 """
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
-from quant.deform import TAPS, DeformConv2d, square_offsets
+from quant.deform import MASK_BITS, MASK_CODES, TAPS, DeformConv2d, square_offsets
 
 OWN_DOMAIN, OWN_VERSION = "codesign", 1
 
@@ -51,9 +53,67 @@ SquareDeformConv <group, kernel_shape, strides, pads, max_offset> (x, w, d) => (
 }}"""
 
 
+# p is what a convolution predicts, in float: 18 offsets, row before column of each tap. They are used in whole steps.
+_OFFSETS = """
+  two = Constant <value_float: float = 2.0> ()
+  bound_i = Constant <value_int: int = @max_offset> ()
+  bound = Cast <to: int = 1> (bound_i)
+  bits_i = Constant <value_int: int = @fraction_bits> ()
+  bits = Cast <to: int = 1> (bits_i)
+  steps = Pow (two, bits)
+  most = Mul (bound, steps)
+  least = Neg (most)
+  fine = Mul (offsets, steps)
+  whole = Round (fine)
+  used = Clip (whole, least, most)
+  offset = Div (used, steps)"""
+_CONV = """DeformConv <group: int = @group, offset_group: int = 1, kernel_shape: ints = @kernel_shape,
+                  strides: ints = @strides, pads: ints = @pads>"""
+_BOUNDED_DEFORM = f"""
+<domain: "{OWN_DOMAIN}", opset_import: ["" : {OPSET}]>
+BoundedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits> (x, w, offsets) => (y)
+{{{_OFFSETS}
+  y = {_CONV} (x, w, offset)
+}}"""
+# Here 9 masks follow, one a tap.
+_MODULATED_DEFORM = f"""
+<domain: "{OWN_DOMAIN}", opset_import: ["" : {OPSET}]>
+ModulatedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits, mask_bits, mask_low, mask_high>
+  (x, w, p) => (y)
+{{
+  axis = Constant <value: tensor = int64[1] {{1}}> ()
+  begin = Constant <value: tensor = int64[1] {{0}}> ()
+  middle = Constant <value: tensor = int64[1] {{18}}> ()
+  end = Constant <value: tensor = int64[1] {{27}}> ()
+  offsets = Slice (p, begin, middle, axis)
+  masks = Slice (p, middle, end, axis){_OFFSETS}
+  mask_bits_i = Constant <value_int: int = @mask_bits> ()
+  mask_bits_f = Cast <to: int = 1> (mask_bits_i)
+  low_i = Constant <value_int: int = @mask_low> ()
+  low = Cast <to: int = 1> (low_i)
+  high_i = Constant <value_int: int = @mask_high> ()
+  high = Cast <to: int = 1> (high_i)
+  mask_steps = Pow (two, mask_bits_f)
+  mask_fine = Mul (masks, mask_steps)
+  mask_whole = Round (mask_fine)
+  mask_code = Clip (mask_whole, low, high)
+  mask = Div (mask_code, mask_steps)
+  y = {_CONV} (x, w, offset, absent, mask)
+}}"""
+
+
 def functions() -> list[onnx.FunctionProto]:
-    """Bodies of both operators, at opset 20."""
-    return [parser.parse_function(QUANT), parser.parse_function(_SQUARE_DEFORM)]
+    """Bodies of all of them, at opset 20."""
+    return [_parsed(text) for text in (QUANT, _SQUARE_DEFORM, _BOUNDED_DEFORM, _MODULATED_DEFORM)]
+
+
+def _parsed(text: str) -> onnx.FunctionProto:
+    """A function; its texts have no word for an input that is left out but `absent`."""
+    function = parser.parse_function(text)
+    for node in function.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = "" if name == "absent" else name
+    return function
 
 
 class _SquareNode(Function):
@@ -76,6 +136,32 @@ class _SquareNode(Function):
             max_offset_i=bound,
         )
         return _typed(node, x, w, d)
+
+
+class _BoundedNode(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, p: Tensor, stride: int, bound: int, bits: int, masks: bool
+    ) -> Tensor:
+        return x.new_zeros(x.shape[0], w.shape[0], *p.shape[2:])
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, w: Any, p: Any, stride: int, bound: int, bits: int, masks: bool) -> Any:
+        own = {"mask_bits_i": MASK_BITS, "mask_low_i": 0, "mask_high_i": MASK_CODES} if masks else {}
+        node = g.op(
+            f"{OWN_DOMAIN}::{'Modulated' if masks else 'Bounded'}DeformConv",
+            x,
+            w,
+            p,
+            group_i=w.type().sizes()[0],
+            kernel_shape_i=[3, 3],
+            strides_i=[stride] * 2,
+            pads_i=[1] * 4,
+            max_offset_i=bound,
+            fraction_bits_i=bits,
+            **own,
+        )
+        return _typed(node, x, w, p)
 
 
 class _GeneralNode(Function):
@@ -106,10 +192,17 @@ def _typed(node: Any, x: Any, w: Any, like: Any) -> Any:
 
 
 def traced_deform_conv(layer: DeformConv2d, x: Tensor, raw: Tensor, weight: Tensor) -> Tensor:
-    """What a deformable layer leaves in the graph: our node for square + rounded + depthwise, else DeformConv."""
+    """What a deformable layer leaves in the graph: our nodes for what hardware runs, else DeformConv without masks."""
     if layer.offsets == "square" and layer.sampling == "rounded" and layer.depthwise:
         node: Tensor = _SquareNode.apply(x, weight, raw, layer.stride, layer.bound)  # type: ignore
         return node
+    if layer.on_grid:
+        bounded: Tensor = _BoundedNode.apply(  # type: ignore
+            x, weight, raw, layer.stride, layer.bound, layer.grid, layer.masks
+        )
+        return bounded
+    if layer.masks:
+        raise NotImplementedError("masks are exported with bounded depthwise windows only")
     used = raw.round() if layer.sampling == "rounded" else raw
     if layer.offsets == "bounded":
         used = used.clamp(-float(layer.bound), float(layer.bound))

@@ -77,7 +77,11 @@ class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
             source.offsets,
             source.sampling,
             source.bound,
+            source.fraction_bits,
+            source.masks,
         )
+        if self.offsets == "bounded" and self.sampling == "bilinear":
+            self.grid = self.fraction_bits  # only whole steps are exact
         self.register_parameter("bias", None)
         self.weight.data.copy_(source.weight.data)
         QuantWeightBiasInputOutputLayer.__init__(

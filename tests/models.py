@@ -22,6 +22,7 @@ from codesign.ops import (
     DwConv,
     MaxPool,
     Requant,
+    SampledDwConv,
     Shuffle,
     Slice,
     Upsample,
@@ -121,6 +122,18 @@ class Builder:
         self.add(name, DeformDwConv(max_offset, (stride, stride)), x, d, weight)
         return self.requant(name, **requant)
 
+    def sampled(
+        self, name: str, x: str, op: SampledDwConv, bits: IntType = I4, **requant: Any
+    ) -> str:  # fmt: skip
+        """A convolution for offsets and masks, its Requant, and the sampled depthwise convolution."""
+        lo, hi = min(-op.limit, op.mask_low), max(op.limit, op.mask_high)
+        samples = self.conv(
+            f"{name}.samples", x, op.channels, stride=op.stride[0], bits=I8, out=I8, lo=lo, hi=hi
+        )
+        weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
+        self.add(name, op, x, samples, weight)
+        return self.requant(name, **requant)
+
     def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:
         scales = scales or {}
         every = {name: scales.get(name, 2.0**-7) for name in (*self.inputs, *outputs)}
@@ -156,9 +169,10 @@ def random_codenet_graph(
     max_offset: int = 7,
     stem: str = "stride4",
     mantissas: Sequence[int] = (1, 4, 5, 6, 7),
+    sampler: SampledDwConv | None = None,
 ) -> Graph:
     """CoDeNet with random weights: stem ("stride4" or "maxpool"), three ShuffleNetV2 stages, neck, deformable
-    decoder, heads hm / wh / reg. `size` (a side, or height and width) is a multiple of 4.
+    decoder (square, or of `sampler`), heads hm / wh / reg. `size` (a side, or height and width) is a multiple of 4.
     """
     height, width = (size, size) if isinstance(size, int) else size
     b = Builder(seed, mantissas)
@@ -174,7 +188,10 @@ def random_codenet_graph(
             x = unit_block(b, f"stage{s + 1}.{u + 1}", x)
     x = b.conv("neck", x, widths[4])
     for s, cout in enumerate(decoder):
-        x = b.deform(f"decoder{s}.dw", x, max_offset, out=I8)
+        if sampler is None:
+            x = b.deform(f"decoder{s}.dw", x, max_offset, out=I8)
+        else:
+            x = b.sampled(f"decoder{s}.dw", x, sampler, out=I8)
         x = b.conv(f"decoder{s}.pw", x, cout)
         x = b.add(f"decoder{s}.up", Upsample(2), x)
     for name, cout in ("hm", classes), ("wh", 2), ("reg", 2):

@@ -1,6 +1,6 @@
 """Real-valued ONNX files of integer graphs, in each of the formats that the importer reads.
 
-    to_onnx(graph, "qonnx")   Quant nodes and codesign::SquareDeformConv, with function bodies: the canonical file
+    to_onnx(graph, "qonnx")   Quant nodes and those of the domain codesign, with function bodies: the canonical file
     to_onnx(graph, "plain")   Quant nodes, DeformConv with offsets (q - 1) * template
     to_onnx(graph, "qcdq")    QuantizeLinear, Clip, DequantizeLinear, and DeformConv
 
@@ -19,14 +19,15 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from codesign.ir import Array, Graph, IntType, Node
 from codesign.ops import (
+    DEFORMABLE,
     Add,
     Concat,
     Conv,
-    DeformDwConv,
     DepthToSpace,
     DwConv,
     MaxPool,
     Requant,
+    SampledDwConv,
     Shuffle,
     Slice,
     Upsample,
@@ -74,6 +75,53 @@ SquareDeformConv <group, kernel_shape, strides, pads, max_offset> (x, w, d) => (
   y = DeformConv <group: int = @group, offset_group = 1, kernel_shape: ints = @kernel_shape,
                   strides: ints = @strides, pads: ints = @pads> (x, w, offset)
 }}"""
+
+MASK_BITS = 5
+_CONV = """DeformConv <group: int = @group, offset_group = 1, kernel_shape: ints = @kernel_shape,
+                  strides: ints = @strides, pads: ints = @pads>"""
+_CODES = """
+  {0}_bits_i = Constant <value_int: int = @{1}> ()
+  {0}_bits = Cast <to = 1> ({0}_bits_i)
+  {0}_step = Pow (half, {0}_bits)
+  {0}_code = Div ({0}s, {0}_step)
+  {0}_whole = Round ({0}_code)
+  {0}_used = Clip ({0}_whole, {2}, {3})
+  {0} = Mul ({0}_used, {0}_step)"""
+_BOUNDS = """
+  half = Constant <value_float = 0.5> ()
+  bound_i = Constant <value_int: int = @max_offset> ()
+  bound = Cast <to = 1> (bound_i)
+  grid_i = Constant <value_int: int = @fraction_bits> ()
+  grid = Cast <to = 1> (grid_i)
+  unit = Pow (half, grid)
+  high = Div (bound, unit)
+  low = Neg (high)"""
+BOUNDED_BODY = f"""
+<domain: "{OWN}", opset_import: ["" : 20]>
+BoundedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits> (x, w, offsets) => (y) {{
+{_BOUNDS}{_CODES.format("offset", "fraction_bits", "low", "high")}
+  y = {_CONV} (x, w, offset)
+}}"""
+MODULATED_BODY = f"""
+<domain: "{OWN}", opset_import: ["" : 20]>
+ModulatedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits, mask_bits, mask_low, mask_high>
+  (x, w, p) => (y) {{
+  sizes = Constant <value = int64[2] {{18, 9}}> ()
+  offsets, masks = Split <axis = 1> (p, sizes)
+{_BOUNDS}{_CODES.format("offset", "fraction_bits", "low", "high")}
+  mask_low_i = Constant <value_int: int = @mask_low> ()
+  mask_low = Cast <to = 1> (mask_low_i)
+  mask_high_i = Constant <value_int: int = @mask_high> ()
+  mask_high = Cast <to = 1> (mask_high_i)
+{_CODES.format("mask", "mask_bits", "mask_low", "mask_high")}
+  y = {_CONV} (x, w, offset, none, mask)
+}}"""
+
+
+def _bodies() -> list[onnx.FunctionProto]:
+    found = [parser.parse_function(t) for t in (QUANT_BODY, DEFORM_BODY, BOUNDED_BODY, MODULATED_BODY)]
+    found[-1].node[-1].input[3] = ""  # the bias, which the text cannot leave out
+    return found
 
 
 class _Writer:
@@ -134,21 +182,36 @@ class _Writer:
         codes = consts[node.inputs[-1]]
         codes = codes.transpose(3, 2, 0, 1) if isinstance(op, Conv) else codes.transpose(2, 0, 1)[:, None]
         bias, mult, shift = (consts[s] for s in requant.inputs[1:])
-        is_offset = any(
-            n.inputs[1] == requant.name for n in self.graph.nodes if isinstance(n.op, DeformDwConv)
+        reader = next(
+            (n for n in self.graph.nodes if isinstance(n.op, DEFORMABLE) and n.inputs[1] == requant.name),
+            None,
         )
-        out = self.scale.setdefault(requant.name, 1.0 if is_offset else STEP)
+        is_offset = reader is not None
+        out: Any = self.scale.setdefault(requant.name, 1.0 if is_offset else STEP)
+        if reader is not None and isinstance(reader.op, SampledDwConv):
+            out = np.repeat([2.0**-reader.op.grid, 2.0**-MASK_BITS], [18, 9])[: reader.op.channels]
+        finer = 1.0
+        if isinstance(op, SampledDwConv):
+            finer = 4.0**-op.grid * (2.0**-MASK_BITS if op.masked else 1.0)
         real = mult * 2.0 ** -shift.astype(float) * out  # of one accumulator step
         name = node.inputs[-1]
-        weight = self.parameter(name, codes, self.graph.const_types[name], real / self.scale[x])
+        step = real / (self.scale[x] * finer)
+        weight = self.parameter(name, codes, self.graph.const_types[name], step)
         tensors = [self.raw_of(x), weight]
         biased = self.parameter(f"{node.name}.bias", bias, IntType(32), real)
         group = 1 if isinstance(op, Conv) else codes.shape[0]
         y = node.name if requant.name not in self.graph.outputs else f"{node.name}.acc"
-        if isinstance(op, DeformDwConv):
+        if isinstance(op, DEFORMABLE):
             window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1] * 4, "group": group}
             away = f"{node.name}.plain"
-            if self.flavour == "qonnx":
+            if isinstance(op, SampledDwConv):
+                assert self.flavour == "qonnx"
+                tensors.append(self.raw_of(node.inputs[1]))
+                attrs = {"domain": OWN, "max_offset": op.max_offset, "fraction_bits": op.grid}
+                masks = {"mask_bits": MASK_BITS, "mask_low": op.mask_low, "mask_high": op.mask_high}
+                kind, more = ("ModulatedDeformConv", masks) if op.masked else ("BoundedDeformConv", {})
+                self.add(kind, tensors, away, node.name, **window, **attrs, **more)
+            elif self.flavour == "qonnx":
                 tensors.append(self.raw_of(node.inputs[1]))
                 attrs = {"domain": OWN, "max_offset": op.max_offset}
                 self.add("SquareDeformConv", tensors, away, node.name, **window, **attrs)
@@ -227,7 +290,7 @@ class _Writer:
             self.raw[name] = f"{name}.q"
         accumulators = {}
         for node in graph.nodes:
-            if isinstance(node.op, (Conv, DwConv, DeformDwConv, Add)):
+            if isinstance(node.op, (Conv, DwConv, Add, *DEFORMABLE)):
                 accumulators[node.name] = node
             elif isinstance(node.op, Requant):
                 source = accumulators[node.inputs[0]]
@@ -246,7 +309,7 @@ class _Writer:
         model = helper.make_model(body, opset_imports=opsets, ir_version=10)
         helper.set_model_props(model, dict(graph.meta))
         if self.flavour != "qcdq":
-            model.functions.extend([parser.parse_function(QUANT_BODY), parser.parse_function(DEFORM_BODY)])
+            model.functions.extend(_bodies())
         return model
 
 
@@ -292,7 +355,7 @@ def run_node(op: str, inputs: list[Any], **attrs: Any) -> Any:
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
         for n, x in feeds.items()
     ]
-    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    out = [helper.make_tensor_value_info("y", infos[0].type.tensor_type.elem_type, None)]
     body = helper.make_graph([helper.make_node(op, names, ["y"], **attrs)], "node", infos, out)
     return run_onnx(
         helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), feeds

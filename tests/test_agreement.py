@@ -18,6 +18,7 @@ from codesign.emit import sources
 from codesign.estimate import Estimate, estimate
 from codesign.explore import explore
 from codesign.ir import Graph
+from codesign.ops import MaxPool, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.shipped import models
 from tests.models import Builder, random_codenet_graph, random_residual_graph
@@ -37,6 +38,8 @@ RANDOM = (  # board, lanes, (pixels, turns), graph
     ("pynq-z2", 8, (13, 2), {"seed": 7, "size": 96, **MEDIUM}),  # an array that its store holds up
     ("kv260", 8, (13, 1), {"seed": 8, "size": 64, **MEDIUM}),  # lists of segments that hold up an array
     ("ultra96", 16, (11, 4), {"seed": 9, "size": (64, 96), **MEDIUM}),
+    ("ultra96", 16, (2, 1), {"seed": 10, "size": 96, "sampler": SampledDwConv(7, 2, 0, 63), **SMALL}),
+    ("pynq-z2", 8, (3, 2), {"seed": 11, "size": 64, "sampler": SampledDwConv(3, 0)}),
 )
 
 
@@ -130,8 +133,6 @@ def _bundle_of_mini(tmp_path: Path) -> Path:
 
 def one_step() -> Graph:
     """A window without weights, so that all of its time is memory's when that is slow."""
-    from codesign.ops import MaxPool
-
     b = Builder(0)
     b.add("y", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), b.input("x", (64, 64, 32)))
     return b.graph(("y",))

@@ -82,6 +82,8 @@ def test_size_grows_with_every_constant():
         ("pack_log2", 3),
         ("max_segments", 60),
         ("arrays", 2),
+        ("sampler", 1),
+        ("sampler", 3),
     ):
         more = resources(replace(config, **{name: value}))
         assert more.luts > least.luts and more.ffs >= least.ffs
@@ -106,6 +108,15 @@ def test_control_is_counted_for_every_unit_of_the_engine():
     assert set(CONTROL) == set(FUNCTIONS)
     names = [unit.name for unit in resources(EngineConfig()).units]
     assert len(set(names)) == len(names) and {f"{name}: control" for name in FUNCTIONS} <= set(names)
+
+
+def test_a_sampler_costs_nothing_where_there_is_none():
+    """And more with every bit of fraction, by the four neighbours that are mixed."""
+    none, *some = (resources(EngineConfig(sampler=k)) for k in range(6))
+    assert not any("sampler" in unit.name or "taps" == unit.name for unit in none.units)
+    sizes = [found.luts for found in (none, *some)]
+    assert sizes == sorted(set(sizes)) and all(found.dsps == none.dsps for found in some)
+    assert some[2].bram36 == none.bram36
 
 
 def test_over_budget_names_the_largest_and_a_remedy():

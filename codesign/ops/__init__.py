@@ -8,13 +8,18 @@ from codesign.ops.depth_to_space import DepthToSpace
 from codesign.ops.dwconv import DwConv
 from codesign.ops.maxpool import MaxPool
 from codesign.ops.requant import Requant
+from codesign.ops.sampled_dwconv import SampledDwConv
 from codesign.ops.shuffle import Shuffle
 from codesign.ops.slice import Slice
 from codesign.ops.upsample import Upsample
 
-OPS = (Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample)
+OPS = (
+    Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv, Shuffle, Slice, Upsample,
+)  # fmt: skip
+DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
 __all__ = [
+    "DEFORMABLE",
     "OPS",
     "Add",
     "Concat",
@@ -24,6 +29,7 @@ __all__ = [
     "DwConv",
     "MaxPool",
     "Requant",
+    "SampledDwConv",
     "Shuffle",
     "Slice",
     "Upsample",

@@ -6,7 +6,7 @@ step of the decoder made to wait for what the operator needs more. Per step, P p
 
     depthwise KxK         a window unit has nine taps: P * w * ceil(K^2 / 9) cycles, (K^2 - 9) * C bytes of weights
     bilinear              four neighbours a tap, through the same nine: P * w * 4 cycles
-    bounded, square       neighbours come from rows on chip, as now; 18 offsets or 1 a pixel are written and read
+    square                neighbours come from rows on chip, as now; an offset a pixel is written and read
     free                  no rows suffice: P * 36 * w * L bytes are gathered from DRAM, at the bandwidth it has
     full deformable       as free, before the dense 3x3's products
 
@@ -71,7 +71,8 @@ def costs(config: ModelConfig, board: str = BOARD) -> dict[str, Cost]:
     run: dict[str, Estimate] = {}
     for v in VARIANTS:
         changed = v.of(config)
-        if changed.spatial == "full-deformable" or changed.sampling == "bilinear":
+        sampled = changed.spatial == "deformable" and changed.offsets == "bounded"
+        if changed.spatial == "full-deformable" or (changed.sampling == "bilinear" and not sampled):
             continue  # no integers, so no file to ask with
         try:
             run[v.name] = engine_estimate(changed, facts)

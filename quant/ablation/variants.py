@@ -51,6 +51,11 @@ VARIANTS = (
     _window(9, 42.3),
     _deform("free", "free", "bilinear", 42.9),
     _deform("bounded", "bounded", "bilinear", 41.0),
+    Variant(
+        "deform-modulated",
+        "depthwise deformable, bounded with masks",
+        {"offsets": "bounded", "sampling": "bilinear", "masks": True},
+    ),
     _deform("square", "square", "bilinear", 41.1),
     _deform("rounded", "square", "rounded", None),
     Variant(

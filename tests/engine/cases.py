@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from codesign.ir import Graph, IntType
-from codesign.ops import Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Shuffle, Slice, Upsample
+from codesign.ops import (
+    Concat,
+    Conv,
+    DeformDwConv,
+    DwConv,
+    MaxPool,
+    Requant,
+    SampledDwConv,
+    Shuffle,
+    Slice,
+    Upsample,
+)
 from tests.models import I4, I8, U8, Builder
 
 Case = Callable[[], Graph]
@@ -118,6 +129,23 @@ def deformable(shape: tuple[int, int, int], bound: int, stride: int = 1) -> Grap
     b.add("o.q", Requant(IntType.holding(0, bound), 0, bound), "o", "o.b", "o.m", "o.s")
     b.add("y", DeformDwConv(bound, (stride, stride)), x, "o.q", b.weight("y", (3, 3, shape[2]), I4))
     return b.graph((b.requant("y"),))
+
+
+@case("sampled", (7, 9, 10), SampledDwConv(3, 2))
+@case("sampled-nearest", (5, 4, 5), SampledDwConv(7, 0), U8)
+@case("sampled-masks", (9, 6, 3), SampledDwConv(2, 1, -128, 127, (2, 2)))
+def sampled(
+    shape: tuple[int, int, int], op: SampledDwConv, elem: IntType = I8, bits: IntType = I4, up: bool = False
+) -> Graph:
+    """Offsets and masks are those of input `s`, so that a test can choose them: beyond their limits too."""
+    b = Builder(sum(shape))
+    x = b.input("x", shape, elem)
+    sides = [-(-side // step) >> up for side, step in zip(shape[:2], op.stride, strict=True)]
+    s = b.input("s", (sides[0], sides[1], op.channels))
+    if up:
+        s = b.add("s.up", Upsample(2), s)
+    b.add("y", op, x, s, b.weight("y", (3, 3, shape[2]), bits))
+    return b.graph((b.requant("y", out=I8),))
 
 
 @case("views")

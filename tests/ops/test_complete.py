@@ -12,7 +12,7 @@ from codesign.onnx_io import export_integer
 from tests.models import random_codenet_graph, random_feeds, random_residual_graph
 
 GRAPH = random_codenet_graph(stem="maxpool")
-GRAPHS = (GRAPH, random_residual_graph())
+GRAPHS = (GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)))
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 
 

@@ -139,6 +139,61 @@ def test_negative_offsets_are_clamped_to_zero_in_training_and_evaluation():
         torch.testing.assert_close(op(x, raw), centre, atol=1e-5, rtol=0)  # sum order
 
 
+@pytest.mark.parametrize("bits", [0, 2, 4])
+def test_bounded_offsets_and_masks_in_steps(bits):
+    """Rounded half to even within the bounds; gradients pass, from outside only where they lead back."""
+    op = DeformConv2d(
+        4, 4, 4, offsets="bounded", sampling="bilinear", bound=2, fraction_bits=bits, masks=True
+    )
+    assert not op.on_grid and op.offset_channels == 27
+    raw = torch.randn(1, 27, 5, 6, generator=torch.Generator().manual_seed(bits)) * 3
+    used = op.limit(raw)
+    assert torch.equal(used[:, :18], raw[:, :18].clamp(-2, 2))
+    op.grid = op.fraction_bits  # as once it is quantized
+    assert op.on_grid
+    used = op.limit(raw.requires_grad_())
+    rounded = torch.from_numpy(np.rint(raw[:, :18].detach().numpy() * 2**bits) / 2**bits).clamp(-2, 2)
+    assert torch.equal(used[:, :18], rounded)
+    codes = used[:, 18:] * 32
+    assert torch.equal(codes, codes.round()) and codes.min() == 0 and codes.max() == 63
+    used.sum().backward()
+    inside = (raw[:, :18].abs() <= 2).detach()
+    assert (raw.grad[:, :18][inside] == 1).all() and (raw.grad[:, :18][raw[:, :18] < -2] == 0).all()
+
+
+def test_masks_multiply_each_tap():
+    torch.manual_seed(4)
+    op = DeformConv2d(3, 3, 3, offsets="bounded", sampling="bilinear", masks=True)
+    x, raw = torch.randn(1, 3, 5, 5), torch.zeros(1, 27, 5, 5)
+    for tap in range(9):
+        raw[:, 18:] = 0
+        raw[:, 18 + tap] = 0.5
+        alone = torch.zeros_like(op.weight)
+        alone[:, :, tap // 3, tap % 3] = op.weight[:, :, tap // 3, tap % 3] * 0.5
+        expected = torch.nn.functional.conv2d(x, alone, padding=1, groups=3)
+        torch.testing.assert_close(op(x, raw), expected, atol=1e-6, rtol=0)  # sum order
+
+
+def test_masked_gradients_are_exact():
+    torch.manual_seed(5)
+    op = DeformConv2d(2, 2, 2, offsets="bounded", sampling="bilinear", bound=2, masks=True).double()
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    raw = (torch.rand(1, 27, 4, 4, dtype=torch.float64) + 0.25).requires_grad_()  # off the kinks
+    assert torch.autograd.gradcheck(lambda a, b, c: op.sample(a, op.limit(b), c), (x, raw, op.weight))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"masks": True}, "masks with square offsets, expected free or bounded ones"),
+        ({"offsets": "bounded", "fraction_bits": 5}, "fraction_bits is 5, expected 0 to 4"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeformConv2d(1, 1, **options)
+
+
 def test_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="unknown variant round/bilinear"):
         DeformConv2d(1, 1, offsets="round", sampling="bilinear")  # type: ignore[arg-type]

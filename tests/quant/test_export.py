@@ -54,20 +54,89 @@ def test_codenet_tiny_computes_the_same_bits(tmp_path):
 
 
 @needs_deform_conv
-@pytest.mark.parametrize(("offsets", "sampling"), [("square", "bilinear"), ("bounded", "rounded")])
-def test_other_variants_export_as_plain_deform_conv(offsets, sampling):
-    config = replace(SMALL, offsets=offsets, sampling=sampling, bound=3)
+@pytest.mark.parametrize("offsets", ["square", "free"])
+def test_other_variants_export_as_plain_deform_conv(offsets):
+    config = replace(SMALL, offsets=offsets, sampling="bilinear", bound=3)
     twin = calibrated("w4a8", config)
     file = to_onnx(twin, config.size)
     assert Counter(n.op_type for n in file.graph.node)["DeformConv"] == 3
     ours, theirs = torch_outputs(twin, images(1)), onnx_outputs(file, images(1))
-    if sampling == "rounded":
-        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    else:  # interpolation rounds differently; a code may move by one
-        step = {k: float(np.diff(np.unique(a)).min()) for k, a in enumerate(ours)}
-        assert all(
-            (np.abs(a - b) > step[k]).mean() < 0.01 for k, (a, b) in enumerate(zip(ours, theirs, strict=True))
-        )
+    step = {k: float(np.diff(np.unique(a)).min()) for k, a in enumerate(ours)}
+    # Interpolation rounds differently; a code may move by one.
+    assert all(
+        (np.abs(a - b) > step[k]).mean() < 0.01 for k, (a, b) in enumerate(zip(ours, theirs, strict=True))
+    )
+
+
+BOUNDED = {
+    "nearest": ({"sampling": "rounded"}, "BoundedDeformConv"),
+    "quarters": ({"sampling": "bilinear"}, "BoundedDeformConv"),
+    "eighths": ({"sampling": "bilinear", "fraction_bits": 3, "bound": 3}, "BoundedDeformConv"),
+    "masks": ({"sampling": "bilinear", "masks": True}, "ModulatedDeformConv"),
+    "nearest, masks": ({"sampling": "rounded", "masks": True, "bound": 2}, "ModulatedDeformConv"),
+}
+
+
+def bounded(name):
+    options, kind = BOUNDED[name]
+    config = replace(SMALL, offsets="bounded", **options)
+    twin = copy.deepcopy(calibrated("w4a8", config))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():  # offsets to both sides and beyond their bounds, masks from 0 up
+        for block in twin.decoder:
+            block.offset.bias.copy_(torch.randn(block.offset.bias.shape, generator=generator) * 3)
+            block.offset.bias[0], block.offset.bias[1] = -20, 20
+    return twin, config, kind
+
+
+@needs_deform_conv
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded_windows_are_the_same_bits_from_torch_to_the_cpp(name):
+    """torch, the file in onnxruntime, the integer graph, its integer-valued file, and the C++."""
+    from codesign.csim import Simulator
+    from codesign.ir import evaluate
+    from codesign.onnx_io import export_integer, import_model
+    from codesign.ops import SampledDwConv
+    from codesign.plan import plan
+    from tests.engine.engines import engine, generic
+    from tests.onnx_models import nchw, nhwc, run_onnx
+
+    twin, config, kind = bounded(name)
+    file, x = to_onnx(twin, config.size), images(2, seed=6)
+    assert Counter(n.op_type for n in file.graph.node)[kind] == 3
+    assert equal(twin, file, x)
+    graph, codes = import_model(file), (x * 128).long().permute(0, 2, 3, 1).numpy()
+    values = evaluate(graph, {"image": codes}, keep=graph.types())
+    for name_, expected in zip(twin.outputs, torch_outputs(twin, x), strict=True):
+        assert np.array_equal(values[name_] * graph.scales[name_], expected.transpose(0, 2, 3, 1)), name_
+    steps = [n for n in graph.nodes if isinstance(n.op, SampledDwConv)]
+    first = values[steps[0].inputs[1]]
+    assert np.abs(first[..., :18]).max() >= steps[0].op.limit and first.min() < 0
+    whole = run_onnx(export_integer(graph), {"image": nchw(codes)})
+    got = Simulator(engine(generic(4)), plan(graph, config=generic(4)).program).run({"image": codes})
+    for name_ in graph.outputs:
+        np.testing.assert_array_equal(got[name_], values[name_])
+        np.testing.assert_array_equal(nhwc(whole[name_]), values[name_])
+
+
+@needs_deform_conv
+def test_bounded_windows_in_standard_operators():
+    """QCDQ: offsets behind a quantizer of their steps. Masks would need one of other steps."""
+    from codesign.ir import evaluate
+    from codesign.onnx_io import import_model
+
+    twin, config, _ = bounded("quarters")
+    x = images(2, seed=7)
+    codes = (x * 128).long().permute(0, 2, 3, 1).numpy()
+    files = [to_onnx(twin, config.size, flavour=flavour) for flavour in ("qonnx", "qcdq")]
+    assert equal(twin, files[1], x)
+    a, b = (evaluate(import_model(f), {"image": codes}) for f in files)
+    assert all(np.array_equal(a[name], b[name]) for name in twin.outputs)
+    with pytest.raises(
+        ExportError,
+        match=r"^export: decoder\.0\.dw, .* have masks beside offsets, expected offsets alone in qcdq",
+    ):
+        to_onnx(bounded("masks")[0], config.size, flavour="qcdq")
 
 
 def test_exporting_again_gives_the_same_file_and_changes_neither_twin_nor_its_mode(model):
