@@ -12,7 +12,17 @@ from codesign.errors import Problem
 from codesign.finn_streams import VIEWS, Streams
 from codesign.ir import Graph, Node
 from codesign.layout import views
-from codesign.ops import Add, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant, Upsample
+from codesign.ops import (
+    Add,
+    Conv,
+    DeformDwConv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    SampledDwConv,
+    Upsample,
+)
 
 MAX_BITS = 8  # of a result: FINN's default `max_multithreshold_bit_width`
 FOR_ENGINE = "Build it for our engine, or train a network without it."
@@ -77,7 +87,7 @@ def _refusal(graph: Graph, node: Node) -> tuple[str, str] | None:
                 return what, "Use a square input size."
         case Add():
             pass
-        case DeformDwConv():
+        case DeformDwConv() | SampledDwConv():
             return "samples where the data says, and FINN's windows are fixed", FOR_ENGINE
         case DepthToSpace():
             return "makes pixels of channels, for which FINN has no hardware", FOR_ENGINE

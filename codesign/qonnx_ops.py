@@ -7,6 +7,7 @@ files where both packages are installed, without a call to register anything.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,19 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.base import CustomOp
 from qonnx.transformation.base import Transformation
 
-from codesign.ir import IntType, TensorType
-from codesign.ops import DeformDwConv
+from codesign.ir import Array, IntType, TensorType
+from codesign.ops import DeformDwConv, SampledDwConv
 from codesign.ops.op import corner_products
 
+Floats = npt.NDArray[np.float64]
 DOMAIN = "codesign"
 TAPS, PADS = 9, [1, 1, 1, 1]
 
 
-class SquareDeformConv(CustomOp):  # type: ignore[misc]
-    """`y = SquareDeformConv(x, w, d)`: docs/model-file.md has the equation. Maps are (N, C, H, W)."""
+class _DeformConv(CustomOp):  # type: ignore[misc]
+    """What our nodes have in common: `y = Node(x, w, p)` of maps (N, C, H, W); docs/model-file.md has the equations."""
+
+    own: dict[str, Any] = {}  # attributes beside those of an ordinary depthwise convolution
 
     def get_nodeattr_types(self) -> dict[str, Any]:
         return {
@@ -35,7 +39,20 @@ class SquareDeformConv(CustomOp):  # type: ignore[misc]
             "strides": ("ints", False, [1, 1]),
             "pads": ("ints", False, PADS),
             "max_offset": ("i", True, 7),
+            **self.own,
         }
+
+    def operator(self) -> Any:
+        """The integer operator that the node stands for."""
+        raise NotImplementedError
+
+    def used(self, p: Floats) -> Array:
+        """Codes (N, H', W', ...) of what the convolution before the node predicts, in float64 of the same shape."""
+        raise NotImplementedError
+
+    def finer(self) -> float:
+        """What 1 of the operator's sums stands for, in products of x and w."""
+        return 1.0
 
     def make_shape_compatible_op(self, model: ModelWrapper) -> NodeProto:
         """The ordinary depthwise convolution: a map of the same shape, whatever the offsets are."""
@@ -45,29 +62,34 @@ class SquareDeformConv(CustomOp):  # type: ignore[misc]
         """Of integers the narrowest type that holds the nine products; of scaled integers as wide a scaled one."""
         x, weight = (model.get_tensor_datatype(name) for name in self.onnx_node.input[:2])
         if x.is_integer() and weight.is_integer():
-            low, high = corner_products(_type(x), _type(weight), TAPS)
-            sums = IntType.holding(low, high)
-            found = DataType[f"{'INT' if sums.signed else 'UINT'}{sums.bits}"]
+            sums = self._sums(x, weight)
+            kind = "SCALEDINT<{}>" if self.finer() != 1 else "INT{}" if sums.signed else "UINT{}"
+            found = DataType[kind.format(sums.bits)]
         elif all(t.is_integer() or t.is_fixed_point() or isinstance(t, ScaledIntType) for t in (x, weight)):
             found = DataType["SCALEDINT<32>"]  # as qonnx says of a convolution
         else:
             found = DataType["FLOAT32"]
         model.set_tensor_datatype(self.onnx_node.output[0], found)
 
+    def _sums(self, x: Any, weight: Any) -> IntType:
+        low, high = corner_products(_type(x), _type(weight), TAPS)
+        return IntType.holding(low, high)
+
     def execute_node(self, context: dict[str, npt.NDArray[Any]], graph: Any) -> None:
         """In float64, which is exact on what the model file holds: integers times powers of two."""
-        x, weight, d = (np.asarray(context[name], np.float64) for name in self.onnx_node.input)
-        bound = self.get_nodeattr("max_offset")
-        used = np.rint(d).clip(0, bound).astype(np.int64).transpose(0, 2, 3, 1)
-        op: Any = DeformDwConv(bound, tuple(self.get_nodeattr("strides")))
-        y = op.run(x.transpose(0, 2, 3, 1), used, weight[:, 0].transpose(1, 2, 0))
+        x, weight, p = (np.asarray(context[name], np.float64) for name in self.onnx_node.input)
+        codes = self.used(p.transpose(0, 2, 3, 1))
+        y = (
+            self.operator().run(x.transpose(0, 2, 3, 1), codes, weight[:, 0].transpose(1, 2, 0))
+            * self.finer()
+        )
         context[self.onnx_node.output[0]] = y.transpose(0, 3, 1, 2).astype(np.float32)
 
     def verify_node(self) -> list[str]:
         """What is wrong with the node's inputs and attributes; nothing of a sound node."""
         wrong = []
         if len(self.onnx_node.input) != 3:
-            wrong.append(f"has {len(self.onnx_node.input)} inputs, expected 3: x, w, d")
+            wrong.append(f"has {len(self.onnx_node.input)} inputs, expected 3")
         missing = [
             name
             for name, (_, required, *_) in self.get_nodeattr_types().items()
@@ -81,10 +103,79 @@ class SquareDeformConv(CustomOp):  # type: ignore[misc]
         strides = self.get_nodeattr("strides")
         if len(strides) != 2 or min(strides) < 1:
             wrong.append(f"strides are {strides}, expected two positive numbers")
-        for name in ("group", "max_offset"):
-            if self.get_nodeattr(name) < (name == "group"):
-                wrong.append(f"{name} is {self.get_nodeattr(name)}, expected a positive number")
+        least = {"group": 1, "max_offset": 0, "fraction_bits": 0, "mask_bits": 0}
+        for name in self.get_nodeattr_types():
+            if name in least and self.get_nodeattr(name) < least[name]:
+                wrong.append(f"{name} is {self.get_nodeattr(name)}, expected at least {least[name]}")
+        if "mask_low" in self.own and self.get_nodeattr("mask_low") >= self.get_nodeattr("mask_high"):
+            low, high = self.get_nodeattr("mask_low"), self.get_nodeattr("mask_high")
+            wrong.append(f"masks are {low}..{high}, expected a range")
         return wrong
+
+
+class SquareDeformConv(_DeformConv):
+    """CoDeNet's: one half-width of the window a pixel."""
+
+    def operator(self) -> DeformDwConv:
+        return DeformDwConv(self.get_nodeattr("max_offset"), tuple(self.get_nodeattr("strides")))
+
+    def used(self, p: Floats) -> Array:
+        codes: Array = np.rint(p).clip(0, self.get_nodeattr("max_offset")).astype(np.int64)
+        return codes
+
+
+class BoundedDeformConv(_DeformConv):
+    """DCNv1's: an offset of rows and one of columns for each tap, in steps of 2^-fraction_bits."""
+
+    own = {"fraction_bits": ("i", True, 0)}
+
+    def operator(self) -> SampledDwConv:
+        bound, grid = self.get_nodeattr("max_offset"), self.get_nodeattr("fraction_bits")
+        return SampledDwConv(bound, grid, *self.masks(), tuple(self.get_nodeattr("strides")))
+
+    def masks(self) -> tuple[int, int]:
+        return 0, 0
+
+    def used(self, p: Floats) -> Array:
+        codes: Array = np.rint(p * 2.0 ** self.get_nodeattr("fraction_bits")).astype(np.int64)
+        return codes
+
+    def finer(self) -> float:
+        return float(4.0 ** -self.get_nodeattr("fraction_bits"))
+
+    def _sums(self, x: Any, weight: Any) -> IntType:
+        """The operator's, which are as much finer as its shares of four pixels, and its masks, are."""
+        op = self.operator()
+        shapes = (3, 3, 1), (3, 3, op.channels), (3, 3, 1)
+        types = (_type(x).elem, IntType(8), _type(weight).elem)
+        sums: TensorType = replace(op, stride=(1, 1)).infer(*map(TensorType, shapes, types))
+        return sums.elem
+
+
+class ModulatedDeformConv(BoundedDeformConv):
+    """DCNv2's: as before, and a mask for each tap in steps of 2^-mask_bits, mask_low to mask_high of them."""
+
+    own = {
+        "fraction_bits": ("i", True, 0),
+        "mask_bits": ("i", True, 0),
+        "mask_low": ("i", True, 0),
+        "mask_high": ("i", True, 1),
+    }
+
+    def masks(self) -> tuple[int, int]:
+        return self.get_nodeattr("mask_low"), self.get_nodeattr("mask_high")
+
+    def used(self, p: Floats) -> Array:
+        steps = np.repeat(
+            [self.get_nodeattr("fraction_bits"), self.get_nodeattr("mask_bits")], [2 * TAPS, TAPS]
+        )
+        return np.rint(p * 2.0**steps).astype(np.int64)
+
+    def finer(self) -> float:
+        return float(super().finer() * 2.0 ** -self.get_nodeattr("mask_bits"))
+
+
+custom_op = {op.__name__: op for op in (SquareDeformConv, BoundedDeformConv, ModulatedDeformConv)}
 
 
 class DeformAsConv(Transformation):  # type: ignore[misc]
@@ -96,20 +187,18 @@ class DeformAsConv(Transformation):  # type: ignore[misc]
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
-            if (node.domain, node.op_type) == (DOMAIN, "SquareDeformConv"):
+            if node.domain == DOMAIN and node.op_type in custom_op:
                 node.CopyFrom(as_convolution(node))
         return model, False
 
 
 def as_convolution(node: NodeProto) -> NodeProto:
-    """The `Conv` of the same name, window and weights as a `SquareDeformConv`."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name != "max_offset"}
+    """The `Conv` of the same name, window and weights as one of our nodes."""
+    kept = ("group", "kernel_shape", "strides", "pads")
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in kept}
     window = {"pads": PADS, "strides": [1, 1], "dilations": [1, 1], **attributes}
     return helper.make_node("Conv", node.input[:2], node.output, node.name, **window)
 
 
 def _type(datatype: Any) -> TensorType:
     return TensorType((), IntType.holding(int(datatype.min()), int(datatype.max())))
-
-
-custom_op = {"SquareDeformConv": SquareDeformConv}

@@ -105,7 +105,7 @@ class SampledDwConv:
         _, oh, ow, _ = samples.shape
         offsets, masks = self.limited(samples)
         image = np.arange(n)[:, None, None]
-        out = np.zeros((n, oh, ow, c), np.int64)
+        out = np.zeros((n, oh, ow, c), np.result_type(x, weight))
         for tap in range(TAPS):
             for above, beside, share in self.corners(offsets, tap):
                 row = np.arange(oh)[:, None] * self.stride[0] + above

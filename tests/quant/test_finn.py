@@ -40,6 +40,7 @@ from codesign.ops import (
     DwConv,
     MaxPool,
     Requant,
+    SampledDwConv,
     Shuffle,
     Slice,
     Upsample,
@@ -313,6 +314,16 @@ def test_what_has_no_hardware_is_named():
     ]
     assert refused(random_residual_graph()) == [
         "DepthToSpace 'up': makes pixels of channels, for which FINN has no hardware. "
+        "Build it for our engine, or train a network without it."
+    ]
+
+
+def test_offsets_a_tap_are_refused():
+    b = Builder(4)
+    x = b.sampled("deform", b.input("image", (6, 6, 4)), SampledDwConv(3, 1), out=I8)
+    b.conv("c", x, 2, result="y")
+    assert refused(b.graph(("y",))) == [
+        "SampledDwConv 'deform': samples where the data says, and FINN's windows are fixed. "
         "Build it for our engine, or train a network without it."
     ]
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper
 from qonnx.analysis.inference_cost import inference_cost as cost_of
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
@@ -34,13 +34,13 @@ from qonnx.util.inference_cost import inference_cost
 from codesign.ir import evaluate
 from codesign.layers import layers
 from codesign.onnx_io import import_model
-from codesign.ops import Concat, Shuffle, Slice, Upsample
+from codesign.ops import Concat, SampledDwConv, Shuffle, Slice, Upsample
 from codesign.qonnx_ops import DeformAsConv
 from codesign.shipped import find_model
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI
 from tests.models import I8, Builder, macs, random_feeds
-from tests.onnx_models import DEFORM_BODY, OWN, nchw, nhwc, run_onnx, to_onnx
+from tests.onnx_models import OWN, nchw, nhwc, run_onnx, to_onnx
 
 # of onnx's shape inference beside qonnx's own, and of qonnx's guesses, which are right here
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -58,6 +58,7 @@ def small_graph(seed=0):
 
 
 GRAPH = small_graph()
+BODIES = list(to_onnx(GRAPH).functions)  # of Quant and of all our nodes
 
 
 def wrapped():
@@ -119,10 +120,13 @@ def test_transformations_keep_every_number(name):
     assert any(n.op_type == "SquareDeformConv" for n in model.graph.node)
 
 
-def node(channels=2, stride=1, bound=7, **changed):
+SQUARE = "SquareDeformConv"
+
+
+def node(channels=2, stride=1, bound=7, kind=SQUARE, **changed):
     window = {"kernel_shape": [3, 3], "strides": [stride] * 2, "pads": [1] * 4, "group": channels}
     attributes = {k: v for k, v in {**window, "max_offset": bound, **changed}.items() if v is not None}
-    return helper.make_node("SquareDeformConv", ["x", "w", "d"], ["y"], "n", domain=OWN, **attributes)
+    return helper.make_node(kind, ["x", "w", "d"], ["y"], "n", domain=OWN, **attributes)
 
 
 def one_node(x, w, d, **attributes):
@@ -132,41 +136,63 @@ def one_node(x, w, d, **attributes):
     body = helper.make_graph([node(x.shape[1], **attributes)], "one", infos, out)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(OWN, 1)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=10)
-    model.functions.append(parser.parse_function(DEFORM_BODY))
+    model.functions.extend(f for f in BODIES if f.name == body.node[0].op_type)
     return model
 
 
-def case(h, w, c, stride, bound, seed):
+def case(h, w, c, stride, bound, seed, channels=1, step=1.0):
     """Maps, weights and offsets as the file holds them: offsets are floats, some out of range, some ties."""
     rng = np.random.default_rng(seed)
     out = ((h - 1) // stride + 1, (w - 1) // stride + 1)
     x = rng.integers(-128, 128, (2, c, h, w)) * 2.0**-5
     weight = rng.integers(-7, 8, (c, 1, 3, 3)) / 8
-    d = rng.integers(-4, 2 * bound + 6, (2, 1, *out)) / 2
+    low = -4 if channels == 1 else -2 * bound - 6
+    d = rng.integers(low, 2 * bound + 6, (2, channels, *out)) * step / 2
     return x.astype(np.float32), weight.astype(np.float32), d.astype(np.float32)
 
 
-CASES = (
-    st.integers(1, 7),
+SIDES, CHANNELS, STRIDES, SEEDS = (
     st.integers(1, 7),
     st.integers(1, 3),
     st.sampled_from([1, 2, 3]),
-    st.integers(0, 8),
     st.integers(0, 99),
 )
 
 
-@needs_deform_conv
-@settings(max_examples=40, deadline=None)
-@given(*CASES)
-def test_node_computes_what_its_body_of_standard_operators_computes(h, w, c, stride, bound, seed):
-    arrays = case(h, w, c, stride, bound, seed)
-    model = one_node(*arrays, stride=stride, bound=bound)
+def assert_equal_to_its_body(arrays, **attributes):
+    model = one_node(*arrays, **attributes)
     feeds = dict(zip("xwd", arrays, strict=True))
     wrapper = ModelWrapper(copy.deepcopy(model)).transform(InferShapes())
     expected = run_onnx(model, feeds)["y"]
     assert tuple(wrapper.get_tensor_shape("y")) == expected.shape
     np.testing.assert_array_equal(execute_onnx(wrapper, feeds)["y"], expected)
+
+
+@needs_deform_conv
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES, CHANNELS, STRIDES, st.integers(0, 8), SEEDS)
+def test_node_computes_what_its_body_of_standard_operators_computes(h, w, c, stride, bound, seed):
+    assert_equal_to_its_body(case(h, w, c, stride, bound, seed), stride=stride, bound=bound)
+
+
+@needs_deform_conv
+@settings(max_examples=40, deadline=None)
+@given(
+    SIDES,
+    SIDES,
+    CHANNELS,
+    STRIDES,
+    st.integers(1, 7),
+    st.integers(0, 3),
+    st.none() | st.integers(0, 6),
+    SEEDS,
+)
+def test_nodes_of_an_offset_a_tap_compute_what_their_bodies_compute(h, w, c, stride, bound, bits, mask, seed):
+    own = {"fraction_bits": bits, "kind": "BoundedDeformConv"}
+    if mask is not None:
+        own |= {"mask_bits": mask, "mask_low": -9, "mask_high": 63, "kind": "ModulatedDeformConv"}
+    arrays = case(h, w, c, stride, bound, seed, 18 if mask is None else 27, 2.0**-bits)
+    assert_equal_to_its_body(arrays, stride=stride, bound=bound, **own)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +209,31 @@ def test_data_type_of_the_sums(x, w, expected):
     model = ModelWrapper(one_node(*case(4, 4, 2, 1, 3, 0)))
     model.set_tensor_datatype("x", DataType[x])
     model.set_tensor_datatype("w", DataType[w])
+    model = model.transform(InferDataTypes(allow_scaledint_dtypes=True))
+    assert model.get_tensor_datatype("y").name == DataType[expected].name
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"kind": "BoundedDeformConv", "fraction_bits": 0}, "INT15"),  # 9 * 128 * 8, of either sign
+        ({"kind": "BoundedDeformConv", "fraction_bits": 2}, "SCALEDINT<19>"),  # and sixteen times that
+        (
+            {
+                "kind": "ModulatedDeformConv",
+                "fraction_bits": 0,
+                "mask_bits": 5,
+                "mask_low": 0,
+                "mask_high": 63,
+            },
+            "SCALEDINT<21>",
+        ),
+    ],
+)
+def test_data_type_of_finer_sums(own, expected):
+    model = ModelWrapper(one_node(*case(4, 4, 2, 1, 3, 0, 27 if "mask_bits" in own else 18), **own))
+    model.set_tensor_datatype("x", DataType["INT8"])
+    model.set_tensor_datatype("w", DataType["INT4"])
     model = model.transform(InferDataTypes(allow_scaledint_dtypes=True))
     assert model.get_tensor_datatype("y").name == DataType[expected].name
 
@@ -227,16 +278,38 @@ def test_verify_node():
     wrong = node(kernel_shape=[5, 5], pads=[2] * 4, strides=[0, 1], group=0)
     wrong.input.append("mask")
     assert getCustomOp(wrong).verify_node() == [
-        "has 4 inputs, expected 3: x, w, d",
+        "has 4 inputs, expected 3",
         "kernel_shape is [5, 5], expected [3, 3]",
         "pads is [2, 2, 2, 2], expected [1, 1, 1, 1]",
         "strides are [0, 1], expected two positive numbers",
-        "group is 0, expected a positive number",
+        "group is 0, expected at least 1",
+    ]
+
+    masked = {"fraction_bits": -1, "mask_bits": 5, "mask_low": 3, "mask_high": 3}
+    assert getCustomOp(node(kind="ModulatedDeformConv", **masked)).verify_node() == [
+        "fraction_bits is -1, expected at least 0",
+        "masks are 3..3, expected a range",
     ]
 
 
-def test_found_by_its_domain_alone():
-    assert is_custom_op(OWN) and is_custom_op(OWN, "SquareDeformConv")
+@pytest.mark.parametrize("sampler", [SampledDwConv(3, 2), SampledDwConv(3, 0, 0, 63)])
+def test_a_file_with_an_offset_a_tap(sampler):
+    b = Builder(3)
+    x = b.conv("stem", b.input("image", (8, 8, 3)), 6, kernel=3, stride=2, bits=I8)
+    b.conv("head", b.sampled("deform", x, sampler, out=I8), 2, bits=I8, result="hm", out=I8)
+    graph = b.graph(("hm",), {"hm": 2.0**-4})
+    feeds = random_feeds(graph, seed=6)
+    model = cleanup_model(ModelWrapper(to_onnx(graph)))
+    (result,) = execute_onnx(model, {model.graph.input[0].name: nchw(feeds["image"], 2.0**-7)}).values()
+    np.testing.assert_array_equal(nhwc(result, 2.0**-4), evaluate(graph, feeds)["hm"])
+    known = inference_cost(model.transform(DeformAsConv()), discount_sparsity=False)["total_cost"]
+    assert known["total_macs"] == macs(graph)
+
+
+def test_every_node_of_ours_is_found_by_its_domain_alone():
+    assert is_custom_op(OWN)
+    ours = {f.name for f in BODIES if f.domain == OWN}
+    assert len(ours) == 3 and all(is_custom_op(OWN, name) for name in ours)
     assert not is_custom_op(OWN, "RoundDeformConv")
 
 
