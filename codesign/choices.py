@@ -19,7 +19,7 @@ from typing import Any
 from codesign.board import Board
 from codesign.compiled import cache
 from codesign.ir import Graph
-from codesign.program import EngineConfig
+from codesign.program import LEAST_NEAR, EngineConfig
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,14 @@ class Choice:
 
     def __str__(self) -> str:
         c = self.config
-        return f"{c.lanes} lanes, {array_text(c)}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
+        maps = f", {map_kib(c):g} KiB of maps" if c.near_words >= LEAST_NEAR else ""
+        return (
+            f"{c.lanes} lanes, {array_text(c)}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
+            + maps
+        )
 
     def to_json(self) -> dict[str, Any]:
-        names = ("lanes", "arrays", "pixels", "turns", "fabric", "weight_tiles", "row_words")
+        names = ("lanes", "arrays", "pixels", "turns", "fabric", "weight_tiles", "row_words", "near_words")
         shape = {name: getattr(self.config, name) for name in names}
         return {"engine": str(self)} | shape | {k: v for k, v in asdict(self).items() if k != "config"}
 
@@ -51,6 +55,11 @@ def array_text(config: EngineConfig) -> str:
 def weight_kib(config: EngineConfig) -> float:
     """Of int4 weights on chip for one step."""
     return config.arrays * config.weight_tiles * config.lanes**2 / 2048
+
+
+def map_kib(config: EngineConfig) -> float:
+    """Of maps that stay on chip, in both memories."""
+    return 2 * config.near_words * config.lanes / 1024
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,6 +220,7 @@ def build_bundle(
     from codesign.explore import explore
     from codesign.onnx_io import import_model
     from codesign.plan import plan
+    from codesign.room import with_maps
     from codesign.shared_engine import holding, planned_for, take_synthesis
     from codesign.shipped import find_model
 
@@ -236,7 +237,7 @@ def build_bundle(
         made = planned_for(graph, shared)
     elif lanes is not None and array is not None:
         made = plan(graph, lanes, array=array)
-        made = replace(made, config=placed(made.config, facts))
+        made = made.on(with_maps(placed(made.config, facts), made.most_near, facts))
     else:
         found = explore(graph, facts, lanes, array, say)
         made, apart = found.plan, found.apart

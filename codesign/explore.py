@@ -5,8 +5,8 @@
     found.choices       every engine that fits and was estimated, the one taken first
 
 A point of the search is lanes, one array or two, their pixels and turns, bytes of weights and words of a row on chip.
-Pixels for which a board has no DSPs are multiplied in LUTs. What an engine needs is quickly counted, so that only those
-that fit are estimated, and a plan serves every shape of the arrays.
+Pixels for which a board has no DSPs are multiplied in LUTs, and what block RAM or UltraRAM is left keeps maps. What an
+engine needs is quickly counted, so that only those that fit are estimated, and a plan serves every shape of the arrays.
 Few points are all looked at. Of many, Optuna's TPE looks at some, the largest arrays with the usual memories first;
 then one thing after the other is changed in the best, until none is better. Last, what a step would join is stored
 instead where a step for each part is estimated faster on the engine that is taken: what lies between 1x1, depthwise and
@@ -15,29 +15,28 @@ instead where a step for each part is estimated faster on the engine that is tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import ceil, inf, prod
+from math import prod
 from typing import TYPE_CHECKING
 
+from codesign.apart import chained, cheaper_apart, speed_of, stored_apart
 from codesign.board import LANES, Board
 from codesign.budget import budget, fits, over_budget, placed
 from codesign.choices import Choice, Result, array_text, keep, kept, key_of, weight_kib
-from codesign.drafts import drafts
 from codesign.errors import PlanError
-from codesign.estimate import Estimate, estimate
 from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
 from codesign.program import EngineConfig
 from codesign.resources import resources
+from codesign.room import has_luts, in_luts, limits_of, with_maps
 
 if TYPE_CHECKING:
     import optuna
 
 MOST_PIXELS = 20
-LUT_SHARE = 0.92  # of a board's, for an engine that multiplies in them: the design around it needs some
 TURNS = (4, 2, 1)
 WEIGHT_KIB = (16, 32, 64, 128)
 ROW_WORDS = (256, 512, 1024)
@@ -84,15 +83,6 @@ def explore(
     return Found(made, result.choices, result.apart, result.end, known is not None)
 
 
-def _cost(made: Plan, board: Board) -> Estimate:
-    """Without counting multiply-accumulates, which takes longer than the rest."""
-    return estimate(made.program, made.config, board, macs=[(0, 0)] * len(made.program.steps))
-
-
-def _speed(made: Plan, board: Board) -> float:
-    return 1 / _cost(made, board).seconds
-
-
 class _Search:
     """Points that were looked at, and the plans that they share."""
 
@@ -108,7 +98,7 @@ class _Search:
             "turns": TURNS if array is None else (array[1],),
             "pixels": range(1, MOST_PIXELS + 1) if array is None else (array[0],),
         }
-        self.plans: dict[tuple[int, int, int, int], Plan] = {}
+        self.plans: dict[tuple[tuple[int, ...], tuple[str, ...]], Plan] = {}
         self.found: dict[EngineConfig, tuple[Choice, Point]] = {}
         self.fronts = chained(graph)
         self.misses: dict[EngineConfig, float] = {}  # over the budget, and by what factor at most
@@ -123,7 +113,7 @@ class _Search:
         others = sorted((c for c, _ in self.found.values() if c is not best), key=lambda c: -c.frames_per_s)
         apart = stored_apart(self.graph, best.config, self.board)
         made = plan(self.graph, config=best.config, apart=apart)
-        best = replace(best, frames_per_s=_speed(made, self.board))
+        best = replace(best, frames_per_s=speed_of(made, self.board))
         return Result((best, *others), apart, self._end(best, point))
 
     def _around(self) -> None:
@@ -147,7 +137,7 @@ class _Search:
         if config in self.found:
             return self.found[config][0].frames_per_s
         size = budget(resources(config), self.board)
-        if any(need > have for _, need, have in size) or not _has_luts(config, self.board):
+        if any(need > have for _, need, have in size) or not has_luts(config, self.board):
             self.misses[config] = max(need / max(have, 1) for _, need, have in size)
             return -self.misses[config]
         speed = self._speed(point, config)
@@ -157,15 +147,14 @@ class _Search:
 
     def _speed(self, point: Point, config: EngineConfig) -> float:
         """Where a chain does not pay, its parts are counted."""
-        whole = _cost(replace(self._plan(point), config=config), self.board)
+        whole = self._plan(point).on(config)
         if config.arrays == 1 or not self.fronts:
-            return 1 / whole.seconds
-        parts = _by_nodes(replace(self._plan(point, chains=False), config=config), self.board)
-        together = _by_nodes(replace(self._plan(point), config=config), self.board)
-        saved = sum(max(0, cycles - _split(nodes, parts)[0]) for nodes, cycles in together.items())
-        return whole.clock_hz / (whole.cycles - saved)
+            return speed_of(whole, self.board)
+        parts = self._plan(point, self.fronts).on(config)
+        apart = tuple(cheaper_apart(whole, parts, self.board))
+        return max(speed_of(made, self.board) for made in (whole, self._plan(point, apart).on(config)))
 
-    def _plan(self, point: Point, chains: bool = True) -> Plan:
+    def _plan(self, point: Point, apart: tuple[str, ...] = ()) -> Plan:
         """Of its lanes and memories, as far as the model can use them: the array changes no step."""
         lanes, arrays, kib, words = (point[name] for name in ("lanes", "arrays", "weight_kib", "row_words"))
         most_kib, most_words = self.space["weight_kib"][-1], self.space["row_words"][-1]
@@ -173,15 +162,13 @@ class _Search:
         kib = most_kib if kib >= weight_kib(most.config) else kib
         words = most_words if words >= most.config.row_words else words
         made = self._planned(lanes, arrays, kib, words)
-        if chains:
-            return made
-        key = lanes, -arrays, kib, words
+        key = (lanes, arrays, kib, words), apart
         if key not in self.plans:
-            self.plans[key] = plan(self.graph, config=made.config, apart=self.fronts)
+            self.plans[key] = plan(self.graph, config=made.config, apart=apart)
         return self.plans[key]
 
     def _planned(self, lanes: int, arrays: int, kib: int, words: int) -> Plan:
-        key = lanes, arrays, kib, words
+        key: tuple[tuple[int, ...], tuple[str, ...]] = (lanes, arrays, kib, words), ()
         if key not in self.plans:
             self.plans[key] = plan(self.graph, lanes, arrays=arrays, limits=Limits(kib << 10, words))
         return self.plans[key]
@@ -190,12 +177,14 @@ class _Search:
         """None where the turns do not divide the lanes."""
         if point["lanes"] % point["turns"]:
             return None
-        config = replace(self._plan(point).config, pixels=point["pixels"], turns=point["turns"])
-        return in_luts(placed(config, self.board), self.board)
+        made = self._plan(point)
+        config = replace(made.config, pixels=point["pixels"], turns=point["turns"])
+        config = in_luts(placed(config, self.board), self.board)
+        return with_maps(config, made.most_near, self.board)
 
     def _fits(self, point: Point) -> bool:
         config = self._config(point)
-        return config is not None and fits(resources(config), self.board) and _has_luts(config, self.board)
+        return config is not None and fits(resources(config), self.board) and has_luts(config, self.board)
 
     def _starts(self) -> list[Point]:
         """The usual memories, with the largest array that fits for each number of lanes and turns."""
@@ -253,19 +242,13 @@ class _Search:
                 excess, what, need, have = max(
                     (need / max(limit, 1), what, need, have)
                     for (what, need, have), (_, _, limit) in zip(
-                        budget(resources(config), self.board), _limits(config, self.board), strict=True
+                        budget(resources(config), self.board), limits_of(config, self.board), strict=True
                     )
                 )  # fmt: skip
                 lacking.append(
                     (excess, f"{_difference(name, config)} would need {need:,} {what} of {have:,}")
                 )
         return min(lacking, default=(0.0, ""))[1]
-
-
-def _size(config: EngineConfig) -> tuple[int, int, int]:
-    """By what two engines are compared; in DSPs is what can be nowhere else."""
-    found = resources(config)
-    return found.dsps, found.bram36, found.luts
 
 
 def _suggested(trial: optuna.Trial, name: str, values: Sequence[int]) -> int:
@@ -281,70 +264,6 @@ def _difference(name: str, config: EngineConfig) -> str:
         "row_words": f"rows of {config.row_words}",
     }
     return texts.get(name, array_text(config))
-
-
-def in_luts(config: EngineConfig, board: Board) -> EngineConfig:
-    """With as many pixels of each array multiplied in LUTs as DSPs are missing."""
-    need = resources(config).dsps
-    each = need // max(1, config.pixels - config.fabric)  # one pixel of every array
-    missing = min(config.pixels, ceil(max(0, need - board.dsps) / each)) if each else 0
-    return replace(config, fabric=missing)
-
-
-def _limits(config: EngineConfig, board: Board) -> tuple[tuple[str, int, int], ...]:
-    """As `budget`, of a board without the LUTs that an engine must leave."""
-    luts = int(LUT_SHARE * board.luts) if config.fabric else board.luts
-    return budget(resources(config), replace(board, luts=luts))
-
-
-def _has_luts(config: EngineConfig, board: Board) -> bool:
-    """Whether an engine that multiplies in LUTs leaves some."""
-    return all(need <= have for what, need, have in _limits(config, board) if what == "LUT")
-
-
-def chained(graph: Graph) -> tuple[str, ...]:
-    """Results of convolutions that an engine of two arrays need not store."""
-    return tuple(d.front.name for d in drafts(graph) if d.front is not None)
-
-
-def stored_apart(graph: Graph, config: EngineConfig, board: Board) -> tuple[str, ...]:
-    """Results that are stored: where a step that makes them and one that reads them cost less than one for both."""
-    whole = plan(graph, config=config)
-    chosen: list[str] = []
-    if config.arrays == 2:
-        chosen += _cheaper_apart(whole, plan(graph, config=config, apart=chained(graph)), board)
-    try:
-        single = plan(graph, config=config, fuse=False)
-    except PlanError:  # the engine was made for fused windows, and has no room for others
-        single = whole
-    chosen += _cheaper_apart(plan(graph, config=config, apart=chosen), single, board)
-    made = plan(graph, config=config, apart=chosen)
-    return tuple(chosen) if _cost(made, board).cycles < _cost(whole, board).cycles else ()
-
-
-def _cheaper_apart(whole: Plan, parts: Plan, board: Board) -> list[str]:
-    single, found = _by_nodes(parts, board), []
-    for nodes, cycles in _by_nodes(whole, board).items():
-        apart, result = _split(nodes, single)
-        if apart < cycles:
-            found.append(result)
-    return found
-
-
-def _split(nodes: tuple[str, ...], single: Mapping[tuple[str, ...], int]) -> tuple[float, str]:
-    """Cycles of two steps that compute the same, and the result that they store between them; no two: infinity."""
-    for k in range(1, len(nodes)):
-        if nodes[:k] in single and nodes[k:] in single:
-            return single[nodes[:k]] + single[nodes[k:]], nodes[k - 1]
-    return inf, ""
-
-
-def _by_nodes(made: Plan, board: Board) -> dict[tuple[str, ...], int]:
-    """Cycles of all steps that compute the same values."""
-    cycles: dict[tuple[str, ...], int] = {}
-    for step, cost in zip(made.program.steps, _cost(made, board).steps, strict=True):
-        cycles[step.nodes] = cycles.get(step.nodes, 0) + cost.cycles
-    return cycles
 
 
 def _lanes(board: Board) -> Sequence[int]:

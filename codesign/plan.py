@@ -10,7 +10,8 @@ The meaning of a graph never depends on anything decided here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -34,8 +35,18 @@ from codesign.layout import (
     runs_of_words,
     views,
 )
+from codesign.near import Places, keep_near, most_near
 from codesign.ports import Bytes, Ints, Piece, Port
-from codesign.program import MAX_STEPS, EngineConfig, Program, Sampling, Segment, Step, program_words
+from codesign.program import (
+    LEAST_NEAR,
+    MAX_STEPS,
+    EngineConfig,
+    Program,
+    Sampling,
+    Segment,
+    Step,
+    program_words,
+)
 
 TO_THE_END = 1 << 30
 
@@ -46,6 +57,25 @@ class Plan:
 
     config: EngineConfig
     program: Program
+    far: Program = field(compare=False, repr=False)  # without maps that stay on chip
+    buffers: tuple[Buffer, ...] = field(
+        compare=False, repr=False
+    )  # of it, from the beginning of the arena on
+
+    def on(self, config: EngineConfig) -> Plan:
+        """With an engine that differs in its arrays and in its memories for maps, which change no other step."""
+        keeps = config.near_words >= LEAST_NEAR
+        program = keep_near(self._places, config.near_words) if keeps else self.far
+        return Plan(config, program, self.far, self.buffers)
+
+    @cached_property
+    def most_near(self) -> int:
+        """Words of each of the memories for maps, beyond which no more maps stay on chip."""
+        return most_near(self._places)
+
+    @cached_property
+    def _places(self) -> Places:
+        return Places(self.far, self.buffers)
 
 
 def plan(
@@ -105,7 +135,8 @@ def plan(
     if len(parts) > MAX_STEPS:
         raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
     _live(graph, parts, layouts, read, keep)
-    size = allocate([b for layout in layouts.values() for b in layout.buffers], lanes)
+    buffers = tuple(b for layout in layouts.values() for b in layout.buffers)
+    size = allocate(buffers, lanes)
     # Addresses do not change sizes: a first rendering tells where the arena can begin.
     steps = tuple(_step(w, a, b, layouts, config, 0) for w, a, b in parts)
     begin = aligned(base + program_words(steps, lanes), lanes)
@@ -122,7 +153,7 @@ def plan(
         lanes, base, (begin, begin + size), steps, {n: port(n) for n in graph.inputs},
         {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept},
     )  # fmt: skip
-    return Plan(config, program)
+    return Plan(config, program, program, buffers).on(config)
 
 
 def _layouts(

@@ -22,6 +22,7 @@ TAP_WORDS, REQUANT_WORDS = 9, 6
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
+LEAST_NEAR = 2  # words of a memory for maps, where there is one
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
 WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled")
@@ -51,6 +52,7 @@ STATUS = {  # of layout.hpp, in words
     16: "stride or size of what lies between the arrays are out of range",
     17: "stride or size of the max-pool behind the arrays are out of range",
     18: "a chunk is larger than the buffers of load and store",
+    19: "which memory on chip is read is neither 0 nor 1",
     20: "grid or masks of a sampled window are out of range",
 }
 
@@ -91,6 +93,7 @@ class EngineConfig:
     pool_words: int = 1  # of a row that is pooled behind the arrays; 1: nothing is
     pool_groups: int = 1  # words a pixel of it
     sampler: int = 0  # 1 + bits of fraction of offsets of sampled windows; 0: there are none
+    near_words: int = 1  # of each of the two memories for maps that stay on chip; 1: none does
 
     @property
     def chunk_words(self) -> int:
@@ -116,6 +119,7 @@ class Segment:
     stride: int
     up: int = 0
     signed: bool = False
+    near: bool = False  # in a memory on chip, at a word of it
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ class Step:
     pool_stride: int = 0  # of a 3x3 max-pool of what leaves; 0: there is none
     load_pixels: int = 1  # of a chunk
     store_pixels: int = 1
+    near: int = 0  # of the two memories on chip, the one that is read; the other is written
     window_parameters: Bytes | None = field(default=None, compare=False)
     pointwise_parameters: Bytes | None = field(default=None, compare=False)
     second_parameters: Bytes | None = field(default=None, compare=False)
@@ -306,7 +311,7 @@ def _put(image: Bytes, at: int, values: list[int]) -> None:
 
 
 def _segment_ints(s: Segment) -> tuple[int, int, int, int]:
-    return s.address, s.count, s.stride, s.up | 4 * s.signed
+    return s.address, s.count, s.stride, s.up | 4 * s.signed | 8 * s.near
 
 
 def _step_ints(
@@ -324,7 +329,7 @@ def _step_ints(
         *(*step.pointwise_clamp, pointwise_parameters),
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
-        *(step.load_pixels, step.store_pixels, 0, 0),
+        *(step.load_pixels, step.store_pixels, step.near, 0),
         *(sampling.grid, int(sampling.masked), sampling.mask_low, sampling.mask_high),
     ]
 
@@ -338,7 +343,7 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         .view("<i4")
         .reshape(-1, SEGMENT_INTS)
     )
-    segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4)) for a, n, s, g in rows]
+    segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4), bool(g & 8)) for a, n, s, g in rows]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
     filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in FILTERS else 0
     sampling = Sampling(f[44], f[46], f[47]) if window == "sampled" else None
@@ -359,7 +364,7 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         offset_lane=f[23], sampling=sampling, pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
         second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],
-        middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41],
+        middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41], near=f[42],
         window_parameters=words(f[19], filters), pointwise_parameters=words(f[29], tiles),
         second_parameters=words(f[34], second), middle_parameters=words(f[38], middle),
     )  # fmt: skip

@@ -34,7 +34,7 @@ from codesign.fabric import (
     shifter_luts,
     tree_adders,
 )
-from codesign.program import LEAST_LINE, EngineConfig
+from codesign.program import LEAST_LINE, LEAST_NEAR, EngineConfig
 
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
@@ -255,6 +255,16 @@ def _middle(config: EngineConfig, row: int) -> tuple[Unit, ...]:
     )
 
 
+def _near(config: EngineConfig) -> tuple[Unit, ...]:
+    """Two memories; of both a step gets what is read, and decides of both what is written and where."""
+    bits, address = 8 * config.lanes, (config.near_words - 1).bit_length()
+    chosen = choice_luts(2, bits) + 4 * choice_luts(2, address)
+    return (
+        Unit("near maps: which is read", logic_luts=chosen),
+        memory("near maps", config.near_words, bits, 2, uram=bool(config.ultra)),
+    )
+
+
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
     n, arrays, ultra = config.lanes, config.arrays, bool(config.ultra)
@@ -288,5 +298,6 @@ def resources(config: EngineConfig) -> Resources:
         memory("finish: words of a block", 2 * config.output_words, 9 * n, arrays * config.pixels),
         memory("load: chunks", 2 * config.chunk_words, 8 * n),
         memory("store: chunks", 2 * config.chunk_words, 9 * n),
+        *(_near(config) if config.near_words >= LEAST_NEAR else ()),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip

@@ -127,38 +127,52 @@ def line_cycles(height: int, width: int, words: int) -> int:
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """What a step moves between memory and chip: one process at a port and one that orders words.
-
-    `chunks` are (words in memory order, requests) of each chunk, `parts` the same of one's segments; `words` are those
-    of the step's side.
-    """
+class Part:
+    """What a step moves of one segment in one chunk: words in so many requests of DRAM, or in runs of a near memory."""
 
     words: int
-    chunks: tuple[tuple[int, int], ...]
-    parts: tuple[tuple[tuple[int, int], ...], ...]
+    runs: int
+    near: bool
+
+    def wait(self, memory: Dram) -> float:
+        """From the request to its first word, or to the response."""
+        return (0 if self.near else memory.latency) + ENTRY + FETCH
+
+    def pace(self, memory: Dram) -> float:
+        """Cycles of a word."""
+        return 1.0 if self.near else memory.word_cycles
+
+    def cycles(self, memory: Dram) -> float:
+        return self.runs * self.wait(memory) + self.words * self.pace(memory)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a step moves between memories and the stages: one process that moves and one that orders words."""
+
+    words: int  # on the step's side
+    chunks: tuple[tuple[Part, ...], ...]
     uses: tuple[int, ...]  # words of each chunk on the step's side
     segments: int
     straight: bool
 
     @property
     def moved(self) -> int:
-        return sum(words for words, _ in self.chunks)
-
-    @property
-    def requests(self) -> int:
-        return sum(requests for _, requests in self.chunks)
+        """Words from or to DRAM."""
+        return sum(part.words for chunk in self.chunks for part in chunk if not part.near)
 
     def port_cycles(self, memory: Dram, chunk: int | None = None) -> float:
-        """Of the process at the port: each request waits for its first word or for its response."""
+        """Of the process that moves: each request waits for its first word or for its response."""
         chosen = self.chunks if chunk is None else self.chunks[chunk : chunk + 1]
-        words, requests = (sum(c[i] for c in chosen) for i in (0, 1))
-        each = memory.latency + ENTRY + FETCH
-        return (
-            requests * each
-            + len(chosen) * min(requests, self.segments) * PRODUCTS
-            + words * memory.word_cycles
+        return sum(
+            sum(part.cycles(memory) for part in parts)
+            + min(sum(part.runs for part in parts), self.segments) * PRODUCTS
+            for parts in chosen
         )
+
+    def wait(self, memory: Dram, chunk: int) -> int:
+        """Latency of the memory that a chunk's first or last words are in."""
+        return 0 if self.chunks[chunk][chunk].near else memory.latency
 
 
 def loaded(step: Step, config: EngineConfig) -> Transfer:
@@ -169,18 +183,14 @@ def loaded(step: Step, config: EngineConfig) -> Transfer:
     straight = plain and len(step.load) == 1
     pixels = columns if straight else min(step.load_pixels, columns)
     repeats = 1 << (min(s.up for s in step.load) if pixels == columns else 0)
-    chunks, parts, uses = [], [], []
+    chunks, uses = [], []
     for first in range(0, columns, pixels):
         here = min(pixels, columns - first)
-        found = [_part(s, first, here) for s in step.load]
-        chunks.append((sum(words for words, _ in found), sum(runs for _, runs in found)))
-        parts.append(tuple(found))
+        chunks.append(tuple(_part(s, first, here) for s in step.load))
         uses.append(here * step.groups * repeats)
     times = rows // repeats
     words = rows * columns * step.groups
-    return Transfer(
-        words, tuple(chunks) * times, tuple(parts) * times, tuple(uses) * times, len(step.load), straight
-    )
+    return Transfer(words, tuple(chunks) * times, tuple(uses) * times, len(step.load), straight)
 
 
 def stored(step: Step, config: EngineConfig) -> Transfer:
@@ -188,14 +198,12 @@ def stored(step: Step, config: EngineConfig) -> Transfer:
     all_pixels, words = prod(step.stored_shape), store_words(step, config)
     straight = len(step.store) == 1
     pixels = all_pixels if straight else min(step.store_pixels, all_pixels)
-    chunks, parts, uses = [], [], []
+    chunks, uses = [], []
     for first in range(0, all_pixels, pixels):
         here = min(pixels, all_pixels - first)
-        found = [_part(s, first, here) for s in step.store]
-        chunks.append((sum(w for w, _ in found), sum(runs for _, runs in found)))
-        parts.append(tuple(found))
+        chunks.append(tuple(_part(s, first, here) for s in step.store))
         uses.append(here * words)
-    return Transfer(all_pixels * words, tuple(chunks), tuple(parts), tuple(uses), len(step.store), straight)
+    return Transfer(all_pixels * words, tuple(chunks), tuple(uses), len(step.store), straight)
 
 
 def offset_words(step: Step) -> int:
@@ -205,10 +213,10 @@ def offset_words(step: Step) -> int:
     return step.out_height * (step.out_width >> step.offset.up) * step.offset.count
 
 
-def _part(segment: Segment, first: int, pixels: int) -> tuple[int, int]:
-    """Words and requests of a segment for pixels [first, first + pixels) of a row."""
+def _part(segment: Segment, first: int, pixels: int) -> Part:
+    """Of pixels [first, first + pixels) of a row."""
     count = ((first + pixels - 1) >> segment.up) - (first >> segment.up) + 1
-    return count * segment.count, 1 if segment.stride == segment.count else count
+    return Part(count * segment.count, 1 if segment.stride == segment.count else count, segment.near)
 
 
 def read_cycles(words: int, memory: Dram) -> float:
@@ -244,17 +252,17 @@ def arranged(load: Transfer, memory: Dram, pace: float) -> tuple[float, float]:
     The words of a chunk leave in the loop that takes those of the next: as long as a request of these has no word, none
     leaves. What has left before waits in the streams up to the reader, and no more of it than they hold.
     """
-    wait = memory.latency + ENTRY + FETCH
     room = (WINDOWED + LOADED) * pace
     pushed = taken = read = float(PRODUCTS)  # last words: of fetch, of arrange, of the reader
     first = 0.0
-    for arriving, leaving in zip((*load.parts, ()), (0, *load.uses), strict=True):
+    for arriving, leaving in zip((*load.chunks, ()), (0, *load.uses), strict=True):
         taken += PRODUCTS + 2 * load.segments + ENTRY + ARRANGE
         left = leaving
-        for words, requests in arriving:
+        for part in arriving:
+            wait = part.wait(memory)
             here = pushed + PRODUCTS + wait  # its first word
-            length = words * memory.word_cycles + (requests - 1) * wait
-            begin, given = max(taken, here), min(words, left)
+            length = part.cycles(memory) - wait
+            begin, given = max(taken, here), min(part.words, left)
             first = first or (begin if given else 0.0)
             behind = max(read, begin) + given * pace
             taken = max(begin + length, behind - room if given else 0.0)
@@ -301,10 +309,10 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
         float(store.words) if store.straight else sum(u + PRODUCTS + ENTRY + COLLECT for u in store.uses)
     )
     overlapped = emit - (
-        memory.latency if store.straight else store.port_cycles(memory, len(store.chunks) - 1)
+        store.wait(memory, -1) if store.straight else store.port_cycles(memory, len(store.chunks) - 1)
     )
     left = store.words
-    end = float(memory.latency + ENTRY + EMIT + FETCH)
+    end = float(store.wait(memory, -1) + ENTRY + EMIT + FETCH)
     if not store.straight:
         end += _stored_last(store, memory)
     if step.pool_stride:
@@ -347,8 +355,10 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
 
     # What comes before the window: words at a pace, and the first of them after a while.
     if load.straight:
-        start = float(ENTRY + FETCH + PRODUCTS + memory.latency + STRAIGHT)
-        between = max(load.port_cycles(memory) - memory.latency, load.words * pace_out if whole else 0.0)
+        start = float(ENTRY + FETCH + PRODUCTS + load.wait(memory, 0) + STRAIGHT)
+        between = max(
+            load.port_cycles(memory) - load.wait(memory, 0), load.words * pace_out if whole else 0.0
+        )
     else:
         start, ended = arranged(load, memory, pace_out if whole else 1.0)
         between = ended - start

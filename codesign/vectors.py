@@ -20,6 +20,7 @@ from codesign.bundle import Bundle
 from codesign.csim import Engine, EngineFailed, Frame, write_vectors
 from codesign.errors import CodesignError
 from codesign.images import Pixels, letterbox, to_codes
+from codesign.near import spilled, with_copies
 from codesign.ports import Bytes, Port
 from codesign.program import POINTWISE, EngineConfig, Program, Segment, Step, status_text
 from codesign.rungs import simulator_of
@@ -62,6 +63,7 @@ def write(
     """
     memory = simulator_of(bundle, engine).memory
     program, lanes = bundle.program, bundle.program.lanes
+    words = bundle.config.near_words
     feeds = [_codes(program, picture, seed) for seed, picture in enumerate([*pictures, None])]
     frames = list(_frames(program, engine, memory, feeds))
     write_vectors(csim, frames, memory.size, lanes, program.base)
@@ -71,7 +73,9 @@ def write(
             f"{bundle.directory}: every step needs more than {COSIM_WORDS} words of memory, which is what "
             "co-simulation has. Use --no-cosim."
         )
-    small = _step_frames(program, bundle.config, engine, memory, feeds[0], steps)
+    far = spilled(program, words)
+    memory = np.concatenate([memory, np.zeros(far.memory_words * lanes - memory.size, np.uint8)])
+    small = _step_frames(program, far, bundle.config, engine, memory, feeds[0], steps)
     write_vectors(cosim, small, COSIM_WORDS * lanes, lanes, COSIM_BASE)
     return {"frames": len(frames), "steps": len(small), "left_out": left_out}
 
@@ -145,10 +149,11 @@ def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]
     """Indices of the cheapest step of each kind that fits, in order, and how many kinds have none."""
     best: dict[tuple[object, ...], tuple[int, int]] = {}
     kinds = set()
-    for index, whole in enumerate(program.steps):
+    far = spilled(program, config.near_words)
+    for index, (whole, its_far) in enumerate(zip(program.steps, far.steps, strict=True)):
         step = _cropped(whole, config)
         kinds.add(_kind(step))
-        if _moved(program, config, step) is not None:
+        if _moved(program, config, step, _cropped(its_far, config)) is not None:
             found = (_work(step), index)
             best[_kind(step)] = min(found, best.get(_kind(step), found))
     return sorted(index for _, index in best.values()), len(kinds) - len(best)
@@ -169,7 +174,8 @@ def _kind(step: Step) -> tuple[object, ...]:
     strided = any(s.stride > s.count for s in (*step.load, *step.store))
     several = len(step.load) > 1, len(step.store) > 1
     arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
-    return step.window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several
+    near = any(s.near for s in step.load), any(s.near for s in step.store)
+    return step.window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
 
 
 def _cropped(step: Step, config: EngineConfig) -> Step:
@@ -233,10 +239,13 @@ def _places(step: Step, config: EngineConfig) -> list[tuple[int, int, int]]:
     return found
 
 
-def _moved(program: Program, config: EngineConfig, step: Step) -> Program | None:
-    """A program of this step alone, in a memory of its own; None if that is too small."""
-    places = _places(step, config)
-    alone = Program(program.lanes, COSIM_BASE, (0, 0), (step,), {}, {})
+def _moved(program: Program, config: EngineConfig, step: Step, far: Step) -> Program | None:
+    """A program of this step alone, in a memory of its own; None if that is too small.
+
+    `far` is the step with all its maps in DRAM, whence those on chip are brought.
+    """
+    places = _places(far, config)
+    alone = Program(program.lanes, COSIM_BASE, (0, 0), with_copies(step, far), {}, {})
     first = COSIM_BASE + alone.encode().size // program.lanes
     if first + places[-1][1] + places[-1][2] > COSIM_WORDS:
         return None
@@ -246,43 +255,49 @@ def _moved(program: Program, config: EngineConfig, step: Step) -> Program | None
         return replace(segment, address=first + at + segment.address - begin)
 
     new = replace(
-        step,
-        load=tuple(map(move, step.load)),
-        store=tuple(map(move, step.store)),
-        offset=None if step.offset is None else move(step.offset),
+        far,
+        load=tuple(map(move, far.load)),
+        store=tuple(map(move, far.store)),
+        offset=None if far.offset is None else move(far.offset),
     )
     arena = (first, first + places[-1][1] + places[-1][2])
-    return Program(program.lanes, COSIM_BASE, arena, (new,), {}, {})
+    return Program(program.lanes, COSIM_BASE, arena, with_copies(step, new), {}, {})
 
 
 def _step_frames(
     program: Program,
+    far: Program,
     config: EngineConfig,
     engine: Engine,
     fresh: Bytes,
     feed: dict[str, np.ndarray],
     steps: Sequence[int],
 ) -> list[Frame]:
-    """Walk the program step by step on one picture; a frame for each step of `steps`."""
+    """Walk the program step by step on one picture; a frame for each step of `steps`. `far` keeps nothing on chip."""
     lanes, memory = program.lanes, fresh.copy()
     for name, port in program.inputs.items():
         port.write(memory, lanes, feed[name])
     frames = []
-    for index, step in enumerate(program.steps):
+    for index, step in enumerate(far.steps):
         before = memory.copy() if index in steps else None
-        code = Program(lanes, program.base, program.arena, (step,), {}, {}).encode()
+        code = Program(lanes, program.base, far.arena, (step,), {}, {}).encode()
         memory[program.base * lanes : program.base * lanes + code.size] = code
         _run(engine, memory, lanes, program.base)
         if before is not None:
-            frames.append(_step_frame(program, config, engine, step, before, memory))
+            frames.append(_step_frame(program, config, engine, (program.steps[index], step), before, memory))
     return frames
 
 
 def _step_frame(
-    program: Program, config: EngineConfig, engine: Engine, step: Step, before: Bytes, after: Bytes
+    program: Program,
+    config: EngineConfig,
+    engine: Engine,
+    found: tuple[Step, Step],
+    before: Bytes,
+    after: Bytes,
 ) -> Frame:
-    lanes, step = program.lanes, _cropped(step, config)
-    moved = _moved(program, config, step)
+    lanes, (near, step) = program.lanes, (_cropped(step, config) for step in found)
+    moved = _moved(program, config, near, step)
     assert moved is not None  # cosim_steps chose it
     first = moved.arena[0]
     small = np.zeros(COSIM_WORDS * lanes, np.uint8)
@@ -292,7 +307,8 @@ def _step_frame(
         there, here = begin * lanes, (first + at) * lanes
         patches.append((here, before[there : there + words * lanes].copy()))
         whole[here : here + words * lanes] = after[there : there + words * lanes]
-    for segment in moved.steps[0].store:
+    stored = [segment for step in moved.steps for segment in step.store if not segment.near]
+    for segment in stored:
         height, width = step.stored_shape
         for marks, rows in ((mask, height), (same, _unchanged(step))):
             pixels = segment.address + np.arange(rows * width) * segment.stride

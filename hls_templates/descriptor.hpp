@@ -170,6 +170,13 @@ Status check_chunks(const Step &step) {
 }
 
 // Segments to read and to write, and the offsets, against the arena and against each other.
+// Words of a memory for maps; without one an array of a word is left.
+template <class C>
+int near_words() {
+  #pragma HLS INLINE
+  return C::kNearWords < 2 ? 0 : C::kNearWords;
+}
+
 template <class C>
 Status check_segments(const Step &step, const Segment (&load)[C::kMaxSegments],
                       const Segment (&store)[C::kMaxSegments], const Header &header) {
@@ -183,7 +190,8 @@ Load:
     if (step.packed != 0 && (load[i].up != 0 || load[i].stride != 1 || step.load_count != 1)) return kBadLoad;
     const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                               : upsampled_pixels(load[i], step.height, step.width);
-    if (!lies_in(load[i].address, extent(load[i], pixels), begin, end)) return kBadLoad;
+    const int low = load[i].near ? 0 : begin, high = load[i].near ? near_words<C>() : end;
+    if (!lies_in(load[i].address, extent(load[i], pixels), low, high)) return kBadLoad;
     words += load[i].count;
   }
   if (words != step.groups || loaded < 1) return kBadSegments;
@@ -192,13 +200,16 @@ Store:
   for (int i = 0; i < step.store_count; ++i) {
     if (!is_segment(store[i]) || store[i].up != 0) return kBadStore;
     const long long size = extent(store[i], stored);
-    if (!lies_in(store[i].address, size, begin, end)) return kBadStore;
+    const int low = store[i].near ? 0 : begin, high = store[i].near ? near_words<C>() : end;
+    if (!lies_in(store[i].address, size, low, high)) return kBadStore;
     words += store[i].count;
   Overlap:
     for (int j = 0; j < step.load_count; ++j) {
       const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                                 : upsampled_pixels(load[j], step.height, step.width);
-      if (overlap(store[i].address, size, load[j].address, extent(load[j], pixels))) return kBadStore;
+      const bool apart = store[i].near || load[j].near;  // what is near is stored in another memory
+      if (!apart && overlap(store[i].address, size, load[j].address, extent(load[j], pixels)))
+        return kBadStore;
     }
   }
   if (words != step.store_words) return kBadSegments;
@@ -211,7 +222,9 @@ Store:
     if (!lies_in(step.offset.address, size, begin, end)) return kBadOffsets;
   OffsetOverlap:
     for (int i = 0; i < step.store_count; ++i) {
-      if (overlap(step.offset.address, size, store[i].address, extent(store[i], stored))) return kBadOffsets;
+      const bool apart = store[i].near;
+      if (!apart && overlap(step.offset.address, size, store[i].address, extent(store[i], stored)))
+        return kBadOffsets;
     }
   }
   return kDone;
@@ -253,6 +266,7 @@ inline Segment segment_of(const int *field) {
   segment.stride = field[kSegmentStride];
   segment.up = field[kSegmentFlags] & kSegmentUpMask;
   segment.is_signed = (field[kSegmentFlags] & kSegmentSigned) != 0;
+  segment.near = (field[kSegmentFlags] & kSegmentNear) != 0;
   return segment;
 }
 
@@ -290,7 +304,7 @@ Reserved:
   step.offset.address = field[kOffsetAddress];
   step.offset.stride = field[kOffsetStride];
   step.offset.up = field[kOffsetUp] & kSegmentUpMask;
-  step.offset.is_signed = false;
+  step.offset.is_signed = step.offset.near = false;
   step.offset_lane = field[kOffsetLane];
   const bool sampled = step.window == kSample;
   step.grid = sampled ? field[kSampleGrid] : 0;
@@ -306,6 +320,7 @@ Reserved:
   step.pool_stride = field[kPoolStride];
   step.load_pixels = field[kLoadPixels];
   step.store_pixels = field[kStorePixels];
+  step.near = field[kNear];
   // Without an array, its sizes are not looked at.
   step.first.mode = field[kPointwise];
   const bool multiplies = step.first.mode != kNoPointwise;
@@ -328,6 +343,7 @@ Reserved:
   if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
   if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
   if (step.packed != 0 && step.groups != 1) return kBadShape;
+  if (!in_range(step.near, 0, 1)) return kBadNear;
   if (!in_range(step.load_count, 1, C::kMaxSegments)) return kBadSegments;
   if (!in_range(step.store_count, 1, C::kMaxSegments)) return kBadSegments;
 

@@ -10,6 +10,8 @@
 // convolution, a depthwise or deformable 3x3, both fused, a dense convolution, or a max-pool. A second array computes
 // words of the same result as the first; or it follows a depthwise 3x3 of what the first has computed. A 3x3 max-pool
 // can be behind all of them. All steps are checked before the first one runs: an illegal program changes nothing.
+// Maps may stay on chip, in one of two memories: a step reads one and writes the other, because in a dataflow region one
+// process may read a memory and one may write it. run_step is one piece of hardware; which memory it gets is a choice.
 // Returns kDone, or the Status of the first illegal step plus 256 times (its index + 1).
 // Cycles of a step: its slowest stage; they overlap, and so do the parameters of the step after it.
 #pragma once
@@ -28,16 +30,30 @@ inline Step idle_step() {
   return step;
 }
 
+// Hardware starts with anything in a memory on chip. Simulations start with zeros, so that they can be repeated.
+template <class C>
+void clear_near(typename Types<C>::Word (&near)[2][C::kNearWords]) {
+  for (int memory = 0; memory < 2; ++memory) {
+    for (int i = 0; i < C::kNearWords; ++i) near[memory][i] = Types<C>::Memory::zero();
+  }
+}
+
 // The four pointers are ports to one memory of `memory_words` words; `program` is the address of the header.
 template <class C>
 int run_program(const typename Types<C>::Word *features, const typename Types<C>::Word *offsets,
                 const typename Types<C>::Word *program_port, typename Types<C>::Word *results, int program,
                 int memory_words) {
+  CODESIGN_ONE_INSTANCE(run_step)
   static_assert(C::kMaxOffset >= 1, "kMaxOffset must be at least 1: an ordinary 3x3 window reaches 1");
   static_assert(C::kRingRows >= 2 * C::kMaxOffset + 2, "kRingRows must be at least 2 * kMaxOffset + 2");
   static_assert(C::kMaxSegments >= 1, "kMaxSegments must be at least 1");
   static_assert(C::kArrays == Parameters<C>::kArrays, "stages.hpp is that of another number of arrays");
+  static_assert(C::kNearWords >= 1, "kNearWords must be at least 1: an array has an element");
   Parameters<C> parameters;
+  typename Types<C>::Word near[2][C::kNearWords];
+  #pragma HLS ARRAY_PARTITION variable=near complete dim=1
+  CODESIGN_LARGE(near)
+  CODESIGN_SIMULATED(clear_near<C>(near);)
 
   Header header;
   const Status found = read_header<C>(program_port, program, memory_words, header);
@@ -59,8 +75,13 @@ Run:
       if (status != kDone) return status + 256 * (i + 2);
     }
     Trace::begin("step", i);
-    run_step<C>(step, next, i & 1, load_segments, store_segments, features, offsets, program_port, parameters,
-                results);
+    if (step.near == 0) {
+      run_step<C>(step, next, i & 1, load_segments, store_segments, features, offsets, program_port,
+                  parameters, near[0], near[1], results);
+    } else {
+      run_step<C>(step, next, i & 1, load_segments, store_segments, features, offsets, program_port,
+                  parameters, near[1], near[0], results);
+    }
     Trace::end();
     step = next;
   Segments:

@@ -28,6 +28,7 @@ enum Status {
   kBadMiddle = 16,      // stride or size of what lies between the arrays
   kBadPool = 17,        // stride or size of the max-pool behind them
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
+  kBadNear = 19,        // which of the memories on chip is read
   kBadSample = 20       // grid or masks of a sampled window
 };
 
@@ -86,8 +87,8 @@ enum StepField {
   kPoolStride,        // 0: what leaves is stored; else its 3x3 max-pool
   kLoadPixels,        // of a chunk of what is loaded in another order than it is stored
   kStorePixels,
+  kNear,  // of the two memories on chip, the one that segments are loaded from: they are stored to the other
   kStepReserved,
-  kStepReservedToo,
   kSampleGrid,    // of a sampled window: bits of fraction of an offset
   kSampleMasked,  // 1: taps have masks
   kSampleMaskLow,
@@ -96,7 +97,7 @@ enum StepField {
 };
 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
-enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4 };
+enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8 };
 
 enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4, kSample = 5 };
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
@@ -125,6 +126,7 @@ struct ChunkSize {
 struct Segment {
   int address, count, stride, up;  // up: log2 of nearest-neighbour upsampling while it is read
   bool is_signed;
+  bool near;  // in a memory on chip, whose words count from 0, and not in the arena
 };
 
 // What one array multiplies with: `in` words a pixel with `out` words of weights.
@@ -141,7 +143,7 @@ struct Step {
   int offset_lane;
   int grid, masked, mask_low, mask_high;  // of a sampled window
   Matrix first, second;
-  int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels;
+  int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
   int row_words;                    // of the ring: one input row
   int spread;                       // log2 of the slots of the ring that a row takes: see window.hpp
   int window_words;                 // a pixel leaves the window in so many words

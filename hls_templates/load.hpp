@@ -66,7 +66,8 @@ inline int stored_pixels(const Segment &segment, int first, int pixels) {
 
 template <class C>
 void fetch(const Step &step, const Segment (&segments)[C::kMaxSegments],
-           const typename Types<C>::Word *memory, hls::stream<typename Types<C>::Word> &out) {
+           const typename Types<C>::Word *memory, const typename Types<C>::Word (&near)[C::kNearWords],
+           hls::stream<typename Types<C>::Word> &out) {
   Trace::process("fetch");
   const Chunks<C> chunks = chunks_of<C>(step, segments);
 Row:
@@ -85,12 +86,22 @@ Row:
         Trace::control(6);  // two products
       Run:
         for (int run = 0; run < runs; ++run) {
-        Word:
-          for (int i = 0; i < words; ++i) {
-            #pragma HLS PIPELINE II=1
-            Trace::iteration("Word", 1, 3, i == 0);
-            Trace::fetch("features", address + i);
-            out.write(memory[address + i]);
+          if (C::kNearWords > 1 && segment.near) {  // a constant: without room there is no such loop
+          Near:
+            for (int i = 0; i < words; ++i) {
+              #pragma HLS PIPELINE II=1
+              Trace::iteration("Near", 1, 3, i == 0);
+              Trace::read("near", step.near, address + i);
+              out.write(near[address + i]);
+            }
+          } else {
+          Word:
+            for (int i = 0; i < words; ++i) {
+              #pragma HLS PIPELINE II=1
+              Trace::iteration("Word", 1, 3, i == 0);
+              Trace::fetch("features", address + i);
+              out.write(memory[address + i]);
+            }
           }
           address += segment.stride;
         }
@@ -201,11 +212,11 @@ Chunk:
 
 template <class C>
 void load(const Step &step, const Segment (&segments)[C::kMaxSegments], const typename Types<C>::Word *memory,
-          typename Types<C>::Stream &out) {
+          const typename Types<C>::Word (&near)[C::kNearWords], typename Types<C>::Stream &out) {
   #pragma HLS DATAFLOW
   hls::stream<typename Types<C>::Word> fetched("fetched");
   #pragma HLS STREAM variable=fetched depth=32
-  fetch<C>(step, segments, memory, fetched);
+  fetch<C>(step, segments, memory, near, fetched);
   arrange<C>(step, segments, fetched, out);
 }
 

@@ -88,9 +88,22 @@ Chunk:
   }
 }
 
+// The bytes of a word in memory.
+template <class C>
+typename Types<C>::Word packed(const typename Types<C>::Acts &acts) {
+  #pragma HLS INLINE
+  typename Types<C>::Word bytes = Types<C>::Memory::zero();
+Lane:
+  for (int lane = 0; lane < C::kLanes; ++lane) {
+    #pragma HLS UNROLL
+    Types<C>::Memory::set_byte(bytes, lane, unsigned(int(acts[lane])) & 255U);
+  }
+  return bytes;
+}
+
 template <class C>
 void emit(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
-          typename Types<C>::Word *memory) {
+          typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords]) {
   Trace::process("emit");
   const int all = step.stored_height * step.stored_width, most = stored_together<C>(step);
 Chunk:
@@ -106,19 +119,22 @@ Chunk:
       Trace::control(6);  // two products
     Run:
       for (int run = 0; run < runs; ++run) {
-      Word:
-        for (int i = 0; i < words; ++i) {
-          #pragma HLS PIPELINE II=1
-          Trace::iteration("Word", 1, 3, i == 0);
-          const typename Types<C>::Acts acts = in.read();
-          typename Types<C>::Word bytes = Types<C>::Memory::zero();
-        Lane:
-          for (int lane = 0; lane < C::kLanes; ++lane) {
-            #pragma HLS UNROLL
-            Types<C>::Memory::set_byte(bytes, lane, unsigned(int(acts[lane])) & 255U);
+        if (C::kNearWords > 1 && segment.near) {
+        Near:
+          for (int i = 0; i < words; ++i) {
+            #pragma HLS PIPELINE II=1
+            Trace::iteration("Near", 1, 3, i == 0);
+            Trace::write("near", 1 - step.near, address + i);
+            near[address + i] = packed<C>(in.read());
           }
-          Trace::put("results", address + i);
-          memory[address + i] = bytes;
+        } else {
+        Word:
+          for (int i = 0; i < words; ++i) {
+            #pragma HLS PIPELINE II=1
+            Trace::iteration("Word", 1, 3, i == 0);
+            Trace::put("results", address + i);
+            memory[address + i] = packed<C>(in.read());
+          }
         }
         address += segment.stride;
       }
@@ -128,12 +144,12 @@ Chunk:
 
 template <class C>
 void store(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
-           typename Types<C>::Word *memory) {
+           typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords]) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream collected("collected");
   #pragma HLS STREAM variable=collected depth=32
   collect<C>(step, segments, in, collected);
-  emit<C>(step, segments, collected, memory);
+  emit<C>(step, segments, collected, memory, near);
 }
 
 }  // namespace codesign

@@ -7,6 +7,8 @@
 //   CODESIGN_IN_LUTS(name)   the product of a small multiplier is made of LUTs: DSPs are for the array
 //   CODESIGN_LARGE(name)     an array goes to UltraRAM if config.hpp defines CODESIGN_IN_ULTRARAM, else where the tool
 //                            wants it
+//   CODESIGN_ONE_INSTANCE(name)  all calls of that function in this one are of the same hardware
+//   CODESIGN_SIMULATED(code) code that no hardware has
 // Their parameter is not called `variable`: that word of the pragma would be replaced as well.
 // They expand to nothing under other compilers.
 #pragma once
@@ -17,14 +19,20 @@
 #define CODESIGN_ONE_WORD(name) CODESIGN_PRAGMA(HLS AGGREGATE variable = name)
 #define CODESIGN_IN_BRAM(name) CODESIGN_PRAGMA(HLS BIND_STORAGE variable = name type = ram_s2p impl = bram)
 #define CODESIGN_IN_LUTS(name) CODESIGN_PRAGMA(HLS BIND_OP variable = name op = mul impl = fabric)
+#define CODESIGN_ONE_INSTANCE(name) CODESIGN_PRAGMA(HLS ALLOCATION function instances = name<C> limit = 1)
+#define CODESIGN_SIMULATED(code)
 #elif defined(__SYNTHESIS__)
 #define CODESIGN_ONE_WORD(name) CODESIGN_PRAGMA(HLS DATA_PACK variable = name)
 #define CODESIGN_IN_BRAM(name) CODESIGN_PRAGMA(HLS RESOURCE variable = name core = RAM_S2P_BRAM)
 #define CODESIGN_IN_LUTS(name) CODESIGN_PRAGMA(HLS RESOURCE variable = name core = Mul_LUT)
+#define CODESIGN_ONE_INSTANCE(name) CODESIGN_PRAGMA(HLS ALLOCATION instances = name limit = 1 function)
+#define CODESIGN_SIMULATED(code)
 #else
 #define CODESIGN_ONE_WORD(name)
 #define CODESIGN_IN_BRAM(name)
 #define CODESIGN_IN_LUTS(name)
+#define CODESIGN_ONE_INSTANCE(name)
+#define CODESIGN_SIMULATED(code) code
 #endif
 
 #if defined(CODESIGN_IN_ULTRARAM) && defined(__VITIS_HLS__)

@@ -26,6 +26,7 @@ from codesign.program import EngineConfig, Segment, Step, program_words, shrunk
 from codesign.resources import resources
 from codesign.roofline import picture
 from codesign.stages import (
+    Transfer,
     chain,
     line_cycles,
     loaded,
@@ -99,6 +100,10 @@ def test_window_cycles_are_the_turns_of_its_loop(
     assert window_cycles(step, config) == walked_window(step, config)
 
 
+def runs_of(transfer: Transfer) -> int:
+    return sum(part.runs for chunk in transfer.chunks for part in chunk)
+
+
 def walked_load(step: Step, config: EngineConfig) -> tuple[int, int, int]:
     """Words fetched, requests and words given of load.hpp, chunk by chunk and segment by segment."""
     plain = all(s.up == 0 for s in step.load)
@@ -125,12 +130,12 @@ def test_what_is_moved_is_what_the_loops_move(planned: Plan):
     config = planned.config
     for step in planned.program.steps:
         load, store = loaded(step, config), stored(step, config)
-        assert (load.moved, load.requests, sum(load.uses)) == walked_load(step, config)
+        assert (load.moved, runs_of(load), sum(load.uses)) == walked_load(step, config)
         assert load.words == step.height * row_words(step, config) * (1 if not step.packed else step.groups)
         pixels = prod(step.stored_shape)
         assert store.moved == store.words == sum(store.uses) == pixels * sum(s.count for s in step.store)
         if len(step.store) == 1 and step.store[0].stride == step.store[0].count:
-            assert store.requests == 1
+            assert runs_of(store) == 1
     assert any(len(loaded(s, config).chunks) > 1 for s in planned.program.steps)
     assert any(loaded(s, config).moved < loaded(s, config).words for s in planned.program.steps), "upsampled"
 

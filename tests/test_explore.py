@@ -8,28 +8,19 @@ import numpy as np
 import pytest
 
 from codesign import choices
+from codesign.apart import chained, stored_apart
 from codesign.board import load_board
 from codesign.budget import fits
 from codesign.bundle import load
 from codesign.errors import PlanError
 from codesign.estimate import estimate
-from codesign.explore import (
-    LUT_SHARE,
-    MOST_PIXELS,
-    ROW_WORDS,
-    SLACK,
-    TURNS,
-    WEIGHT_KIB,
-    chained,
-    explore,
-    in_luts,
-    stored_apart,
-)  # fmt: skip
+from codesign.explore import MOST_PIXELS, ROW_WORDS, SLACK, TURNS, WEIGHT_KIB, explore
 from codesign.fit import Limits
 from codesign.ir import evaluate
 from codesign.plan import plan
 from codesign.program import EngineConfig
 from codesign.resources import resources
+from codesign.room import LUT_SHARE, in_luts, with_maps
 from tests.engine.engines import assert_equal, simulate
 from tests.mini import MINI
 from tests.models import Builder, random_codenet_graph, random_feeds
@@ -68,10 +59,11 @@ def test_as_good_as_looking_at_every_point(name, seed, size):
         parts = plan(graph, config=whole.config, apart=chained(graph))
         for turns, pixels in product(TURNS, range(1, MOST_PIXELS + 1)):
             config = in_luts(replace(whole.config, turns=turns, pixels=pixels), board)
+            config = with_maps(config, whole.most_near, board)
             size = resources(config)
             if fits(size, board) and (not config.fabric or size.on(board)[1] <= LUT_SHARE * board.luts):
                 for made in (whole, parts):
-                    best = max(best, 1 / estimate(made.program, config, board).seconds)
+                    best = max(best, 1 / estimate(made.on(config).program, config, board).seconds)
     assert best / SLACK <= reached, "chains can pay in part, so that it may be better"
 
 

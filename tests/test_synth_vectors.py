@@ -132,11 +132,15 @@ def test_a_cropped_step_computes_the_rows_of_the_whole_one(
     """The writer compares them itself: a step moved to a wrong place is found."""
     move = vectors._moved
 
-    def wrong(program, config, step):  # type: ignore[no-untyped-def]
-        made = move(program, config, step)
+    def wrong(program, config, step, far):  # type: ignore[no-untyped-def]
+        made = move(program, config, step, far)
         first = made.steps[0]
         load = (replace(first.load[0], address=made.steps[0].load[0].address + 1), *first.load[1:])
-        return replace(made, arena=(made.arena[0], made.arena[1] + 64), steps=(replace(first, load=load),))
+        return replace(
+            made,
+            arena=(made.arena[0], made.arena[1] + 64),
+            steps=(replace(first, load=load), *made.steps[1:]),
+        )
 
     monkeypatch.setattr(vectors, "_moved", wrong)
     with pytest.raises((AssertionError, CodesignError)):

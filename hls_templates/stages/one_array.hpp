@@ -36,7 +36,8 @@ template <class C>
 void run_step(const Step &step, const Step &next, int half, const Segment (&load_segments)[C::kMaxSegments],
               const Segment (&store_segments)[C::kMaxSegments], const typename Types<C>::Word *features,
               const typename Types<C>::Word *offsets, const typename Types<C>::Word *program_port,
-              Parameters<C> &parameters, typename Types<C>::Word *results) {
+              Parameters<C> &parameters, const typename Types<C>::Word (&near)[C::kNearWords],
+              typename Types<C>::Word (&other_near)[C::kNearWords], typename Types<C>::Word *results) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream loaded("loaded"), windowed("windowed"), computed("computed");
   typename Types<C>::Stream complete("complete");
@@ -46,14 +47,14 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   hls::stream<typename Types<C>::Word> next_filters("next_filters");
   #pragma HLS STREAM variable=windowed depth=32
   prefetch<C>(next, program_port, next_rows, next_tiles, next_filters);
-  load<C>(step, load_segments, features, loaded);
+  load<C>(step, load_segments, features, near, loaded);
   load_offsets<C>(step, offsets, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
             windowed);
   pointwise<C, 0>(step, next, half, windowed, next_tiles, parameters.tiles, summed);
   finish<C, 0>(step, next, half, summed, next_rows, parameters.pointwise_requant, computed);
   tail<C>(step, computed, complete);
-  store<C>(step, store_segments, complete, results);
+  store<C>(step, store_segments, complete, results, other_near);
 }
 
 }  // namespace codesign

@@ -46,7 +46,8 @@ template <class C>
 void run_step(const Step &step, const Step &next, int half, const Segment (&load_segments)[C::kMaxSegments],
               const Segment (&store_segments)[C::kMaxSegments], const typename Types<C>::Word *features,
               const typename Types<C>::Word *offsets, const typename Types<C>::Word *program_port,
-              Parameters<C> &parameters, typename Types<C>::Word *results) {
+              Parameters<C> &parameters, const typename Types<C>::Word (&near)[C::kNearWords],
+              typename Types<C>::Word (&other_near)[C::kNearWords], typename Types<C>::Word *results) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream loaded("loaded"), windowed("windowed"), first("first"), forked("forked");
   typename Types<C>::Stream computed("computed"), chained("chained"), passed("passed"), fed("fed");
@@ -60,7 +61,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   #pragma HLS STREAM variable=forked depth=32
   prefetch_both<C>(next, program_port, next_rows, second_rows, next_tiles, second_tiles, next_filters,
                    middle_filters);
-  load<C>(step, load_segments, features, loaded);
+  load<C>(step, load_segments, features, near, loaded);
   load_offsets<C>(step, offsets, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
             windowed);
@@ -74,7 +75,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   finish<C, 1>(step, next, half, second_summed, second_rows, parameters.second_requant, finished);
   join<C>(step, passed, finished, joined);
   tail<C>(step, joined, complete);
-  store<C>(step, store_segments, complete, results);
+  store<C>(step, store_segments, complete, results, other_near);
 }
 
 }  // namespace codesign

@@ -228,6 +228,7 @@ def random_plan(graph: Graph, lanes: int, data: st.DataObject) -> Plan:
         window_groups=data.draw(st.integers(1, 8)),
         output_words=data.draw(st.integers(1, 8)),
     )
+    config = replace(config, near_words=data.draw(st.integers(1, config.near_words)))
     fuse, apart = data.draw(st.booleans()), data.draw(st.sets(st.sampled_from(windows or [""])))
     steps = plan(graph, config=config, fuse=fuse, apart=apart).program.steps
     tiles = max((PASSES[s.pointwise] * s.pointwise_in for s in steps), default=1)

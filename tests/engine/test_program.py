@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from codesign import program as programs
 from codesign.csim import ANY_STATUS, Frame, Simulator
 from codesign.errors import CodesignError
 from codesign.plan import plan
-from codesign.program import HEADER_INTS, STATUS, STEP_INTS, Program, decode, int_words, status_text
+from codesign.program import (
+    HEADER_INTS,
+    STATUS,
+    STEP_INTS,
+    EngineConfig,
+    Program,
+    decode,
+    int_words,
+    status_text,
+)
 from hls_templates import HEADERS
 from tests.engine.cases import CASES, deformable
 from tests.engine.engines import LANES, engine, generic
@@ -21,10 +31,11 @@ DESCRIPTOR = (HEADERS / "layout.hpp").read_text()
 FIELDS = re.findall(r"^  (k\w+)", DESCRIPTOR.split("enum StepField {")[1].split("};")[0], re.MULTILINE)
 
 
-def small_program(lanes: int = 4) -> Program:
-    """A deformable network, with offsets, fused steps and int8 weights."""
+def small_program(lanes: int = 4, near: bool = False) -> Program:
+    """A deformable network, with offsets, fused steps and int8 weights; maps stay on chip if `near`."""
     graph = random_codenet_graph(seed=5, size=32, max_offset=3)
-    return plan(graph, config=generic(lanes)).program
+    config = generic(lanes)
+    return plan(graph, config=config if near else replace(config, near_words=1)).program
 
 
 def test_python_and_cpp_agree_on_the_layout():
@@ -112,7 +123,7 @@ BAD_STEPS = [
     ("kOffsetStride", 0, 12), ("kOffsetLane", 4, 12), ("kOffsetStride", 1 << 29, 12), ("kPointwise", 3, 13),
     ("kPointwiseIn", 99, 13), ("kPointwiseOut", 0, 13), ("kPointwiseOut", 1 << 16, 13),
     ("kPointwiseParameters", 0x7ffffff0, 14), ("kPointwiseLow", -129, 15), ("kPointwiseHigh", 256, 15),
-    ("kWindowLow", -1000, 15),
+    ("kWindowLow", -1000, 15), ("kNear", 2, 19), ("kNear", -1, 19),
 ]  # fmt: skip
 
 
@@ -145,6 +156,34 @@ def test_illegal_segment_is_refused(part, value, status, stored):
     found = engine(generic(4)).start(memory, 4, program.base)
     assert (found & 255, (found >> 8) - 1) == (9 if stored else status, index)
     np.testing.assert_array_equal(memory, before)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_map_that_leaves_its_memory_on_chip_is_refused(stored):
+    config = generic(4)
+    program = small_program(near=True)
+    side = "store" if stored else "load"
+    index = step_with(
+        program, lambda s: any(x.near for x in getattr(s, side)) and all(x.up == 0 for x in s.load)
+    )
+    step = program.steps[index]
+    at = next(i for i, s in enumerate(getattr(step, side)) if s.near)
+
+    def status(lanes_config: EngineConfig, address: int) -> int:
+        segments = [*getattr(step, side)]
+        segments[at] = replace(segments[at], address=address)
+        steps = [*program.steps]
+        steps[index] = replace(step, **{side: tuple(segments)})
+        memory = replace(program, steps=tuple(steps)).memory()
+        return engine(lanes_config).start(memory, 4, program.base)
+
+    pixels = prod(step.stored_shape) if stored else step.height * step.width
+    last = config.near_words - ((pixels - 1) * getattr(step, side)[at].stride + getattr(step, side)[at].count)
+    refused = (9 if stored else 8) + 256 * (index + 1)
+    assert status(config, last) == 0 and status(config, last + 1) == status(config, -1) == refused
+    without = replace(config, near_words=1)
+    first = step_with(program, lambda s: any(x.near for x in (*s.load, *s.store)))
+    assert status(without, 0) >> 8 == first + 1, "an engine without such memories refuses all of them"
 
 
 def test_reading_what_is_written_is_refused():

@@ -276,6 +276,7 @@ class Unit:
                     yield pragma
 
     def _parsed(self, file: str, line: int, offset: int, text: str) -> Pragma | None:
+        text = re.sub(r"\s*<\s*(\w+)\s*>", r"<\1>", text)  # a template's name, from the tokens of a macro
         first, *words = re.sub(r"\s*=\s*", "=", text).split() or [""]
         if first != "HLS" or not words:
             if first != "once":
