@@ -14,87 +14,19 @@
 // Packed words hold 2^kPackLog2 pixels of a row with kLanes >> kPackLog2 channels each; gather then fills
 // its words with as many taps.
 //
-// The ring: while output row y is produced from rows r - reach to r + reach, the stride_y rows after them
-// arrive, so 2*reach + 1 + stride_y rows must have a place (checked with the descriptor). For stride 1 and bound D
-// that is 2*D + 2 rows: with one row fewer, a pixel of offset D reads what has just been overwritten. The ring has
-// kRingRows slots of kRowWords words. A window that needs few rows spreads each over 2 or 4 slots, so that rows may be
-// as much longer: of `rows` = kRingRows >> spread, row n takes slots n % rows, n % rows + rows, ...
-//
-// Banks: every slot is a memory of its own, three times over: copy j holds what column j of the taps reads. The three
-// rows of a column share one address in different slots, so each bank is read at one address and written at one, in
-// any cycle and for any offset; which bank is which row is a choice among what was read. A slot being written is never
-// one being read.
-//
-// A sampled tap reads its four pixels as the lower right of three columns of three; reach is 1 + the bound on offsets,
-// since a fraction only ever lies before the last pixel. What is read beyond that has no share.
-//
 // Streams: words of a pixel together, pixels row by row, one Numbers an output pixel.
 // Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row, times nine where it
-// samples), and before
-// them reach + 1 rows to fill the ring; afterwards, words of the next step's filters.
+// samples), and before them reach + 1 rows to fill the ring (ring.hpp); afterwards, words of the next step's filters.
 #pragma once
 #include "descriptor.hpp"
 #include "parameters.hpp"
 #include "requant.hpp"
+#include "ring.hpp"
+#include "sample.hpp"
 #include "trace.hpp"
 #include "vendor.hpp"
 
 namespace codesign {
-
-template <class C>
-struct Ring {
-  static_assert(C::kRingRows >= 4, "kRingRows: a 3x3 window needs three rows to read and one to write");
-  typename Types<C>::Acts bank[kRingCopies][C::kRingRows][C::kRowWords];
-
-  static int wrap(int index, int rows) {
-    #pragma HLS INLINE
-    return index >= rows ? index - rows : index < 0 ? index + rows : index;
-  }
-  // Which of the slots of its row a word lies in.
-  static int part(int word) {
-    #pragma HLS INLINE
-    return (word >= C::kRowWords) + (word >= 2 * C::kRowWords) + (word >= 3 * C::kRowWords);
-  }
-};
-
-// Where one output pixel looks: the map, the centre, the first slot of the centre's row among so many rows, and the
-// word of the centre.
-struct Place {
-  int height, width, y, x, slot, rows, word;
-};
-
-// What is read for one word of output: rows y + i*d, columns x + j*d; zero outside the map.
-template <class C>
-struct Taps {
-  typename Types<C>::Acts word[3][3];
-  bool inside[3][3];
-};
-
-// `step_words`: words between the columns. A packed row holds several pixels a word.
-template <class C>
-void look(const Ring<C> &ring, const Place &at, int d, int step_words, bool packed, Taps<C> &taps) {
-#pragma HLS INLINE
-Column:
-  for (int j = 0; j < 3; ++j) {
-    #pragma HLS UNROLL
-    const int x = at.x + (j - 1) * d;
-    const bool in_row = x >= 0 && x < at.width;
-    const int there = packed ? x >> C::kPackLog2 : at.word + (j - 1) * step_words;
-    const int word_of_row = in_row ? there : 0, part = Ring<C>::part(word_of_row);
-    const int first = part * at.rows, address = word_of_row - part * C::kRowWords;
-  Row:
-    for (int i = 0; i < 3; ++i) {
-      #pragma HLS UNROLL
-      const int y = at.y + (i - 1) * d;
-      const bool inside = in_row && y >= 0 && y < at.height;
-      const int slot = first + Ring<C>::wrap(at.slot + (i - 1) * d, at.rows);
-      Trace::read("ring.bank", (j % kRingCopies) * C::kRingRows + slot, address);
-      const typename Types<C>::Acts word = ring.bank[j % kRingCopies][slot][address];
-      taps.word[i][j] = inside ? word : zeros<typename Types<C>::Acts>();
-      taps.inside[i][j] = inside;
-    }
-  }
-}
 
 template <class C, class S>
 typename Types<C>::Accs narrowed(const S &sum) {
@@ -135,65 +67,6 @@ typename Types<C>::Acts depthwise(const Taps<C> &taps, const typename Types<C>::
                                   const typename Types<C>::RequantRow &row, int low, int high) {
   #pragma HLS INLINE
   return requant<C>(weighted<C>(taps, weights), row, low, high);
-}
-
-// Where a tap looks, from the pixel itself, and the shares of the right column and of the lower row in kOne.
-template <class C>
-struct Sample {
-  static const int kBits = C::kSampler > 1 ? C::kSampler - 1 : 0, kOne = 1 << kBits;
-  int row, column;
-  typename Unsigned<kBits + 1>::type down, right;
-  typename Signed<8>::type mask;
-};
-
-template <class C>
-Sample<C> sample_of(const Step &step, const typename Types<C>::Numbers &numbers, int tap) {
-  #pragma HLS INLINE
-  const int one = 1 << step.grid, limit = (step.reach - 1) * one, most = one - 1;
-  const int dy = (int(numbers[2 * tap % Types<C>::kNumbers]) ^ 128) - 128;
-  const int dx = (int(numbers[(2 * tap + 1) % Types<C>::kNumbers]) ^ 128) - 128;
-  const int mask = (int(numbers[(18 + tap) % Types<C>::kNumbers]) ^ 128) - 128;
-  const int y = larger(smaller(dy, limit), -limit), x = larger(smaller(dx, limit), -limit);
-  const int finer = Sample<C>::kBits - step.grid;
-  Sample<C> sample;
-  sample.row = (y >> step.grid) + tap / 3 - 1;
-  sample.column = (x >> step.grid) + tap % 3 - 1;
-  sample.down = Sample<C>::kBits > 0 ? (y & most) << finer : 0;
-  sample.right = Sample<C>::kBits > 0 ? (x & most) << finer : 0;
-  sample.mask = step.masked != 0 ? larger(smaller(mask, step.mask_high), step.mask_low) : 1;
-  return sample;
-}
-
-// Adds one tap: four neighbours by their shares, a mask, and a weight. Everything is exact.
-template <class C>
-void add_sample(const Step &step, const Taps<C> &taps, const Sample<C> &sample,
-                const typename Types<C>::DepthwiseWeights &weights, int tap,
-                typename Types<C>::WideSums &sum) {
-  #pragma HLS INLINE
-  static const int kBits = Sample<C>::kBits, kOne = Sample<C>::kOne;
-  const int finer = 2 * (kBits - step.grid);
-Lane:
-  for (int lane = 0; lane < C::kLanes; ++lane) {
-    #pragma HLS UNROLL
-    const int a = int(taps.word[1][1][lane]), b = int(taps.word[1][2][lane]);
-    const int c = int(taps.word[2][1][lane]), d = int(taps.word[2][2][lane]);
-    const typename Signed<10>::type upper = b - a, lower = d - c;
-    const typename Signed<11 + kBits>::type along = upper * sample.right;
-    CODESIGN_IN_LUTS(along)
-    const typename Signed<11 + kBits>::type below = lower * sample.right;
-    CODESIGN_IN_LUTS(below)
-    const typename Signed<10 + kBits>::type top = a * kOne + along, bottom = c * kOne + below;
-    const typename Signed<11 + kBits>::type height = bottom - top;
-    const typename Signed<12 + 2 * kBits>::type across = height * sample.down;
-    CODESIGN_IN_LUTS(across)
-    const typename Signed<10 + 2 * kBits>::type mixed = (top * kOne + across) >> finer;
-    const typename Signed<8>::type tap_weight = int(weights.tap[tap][lane]);
-    const typename Signed<16>::type weight = tap_weight * sample.mask;
-    CODESIGN_IN_LUTS(weight)
-    const typename Signed<32>::type product = mixed * weight;
-    CODESIGN_IN_LUTS(product)
-    sum[lane] += product;
-  }
 }
 
 template <class C>

@@ -164,7 +164,7 @@ def test_a_fault_in_a_program_that_keeps_a_window_apart(
         pytest.param(
             [
                 (
-                    "window.hpp",
+                    "ring.hpp",
                     "      taps.inside[i][j] = inside;",
                     "      for (int lane = 0; lane < C::kLanes && !inside; ++lane) taps.word[i][j][lane] = 1;\n"
                     "      taps.inside[i][j] = inside;",

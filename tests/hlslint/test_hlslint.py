@@ -274,8 +274,8 @@ REAL = {
         ("CODESIGN_IN_BRAM(ring.bank)", "CODESIGN_IN_BRAM(ring.banks)", "pragma-variable"),
         ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=5", "pragma-value"),
         ("DEPENDENCE variable=ring.bank inter false", "DEPENDENCE variable=ring.bank inter no", "pragma-option"),
-        ("Narrow:\n  for (int lane = 0; lane < C::kLanes", "Narrow:\n  for (int lane = 0; lane < low", "loop-bound"),
-        ("sum[lane] += ", "depthwise<C>(taps, weights, row, 0, 1); sum[lane] += ", "recursion"),
+        ("Narrow:\n  for (int lane = 0; lane < C::kLanes", "Narrow:\n  for (int lane = 0; lane < int(sum[0])", "loop-bound"),
+        ("sum[lane] += ", "weighted<C>(taps, weights); sum[lane] += ", "recursion"),
     ],
     "stages.hpp": [
         ("CODESIGN_ONE_WORD(tiles)", "CODESIGN_ONE_WORD(tile)", "pragma-variable"),
