@@ -128,10 +128,17 @@ def plan(
             break
         alone |= wide
     needed = needs(graph, work, layouts, packing, slots)
-    if config is None:
+    if grows := config is None:
         config = grown(needed, work, layouts, lanes, arrays, array, limits)
     check_fits(config, needed)
-    parts = [(w, a, b) for w in work for a, b in _parts(w, layouts, config)]
+    ranges = [_parts(w, layouts, config) for w in work]
+    cut, refined = _cut(work, ranges, layouts, lanes)
+    most = max((max(len(w.runs), len(cut[w.draft.name].segments)) for w in refined), default=0)
+    if grows and most > config.max_segments:
+        config = replace(config, max_segments=most)
+    if most <= config.max_segments:
+        layouts, work = cut, refined
+    parts = [(w, a, b) for w, found in zip(work, ranges, strict=True) for a, b in found]
     if len(parts) > MAX_STEPS:
         raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
     _live(graph, parts, layouts, read, keep)
@@ -234,6 +241,35 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
     count = ceil(words / most)
     bounds = [round(i * words / count) for i in range(count + 1)]
     return list(zip(bounds, bounds[1:], strict=False))
+
+
+def _cut(
+    work: list[Work], ranges: list[list[tuple[int, int]]], layouts: Mapping[str, Layout], lanes: int
+) -> tuple[dict[str, Layout], list[Work]]:
+    """With segments that end where the steps of a draft do: what one writes, or reads of a window, is then one run.
+
+    Otherwise each pixel would be a request of its own, which takes as long as a long one begins.
+    """
+    cuts: dict[str, set[int]] = {name: set() for name in layouts}
+    phases = {w.draft.view[0][0] for w in work if w.draft.spread}  # whose segments are rows of pixels
+    for w, found in zip(work, ranges, strict=True):
+        if w.draft.spread or w.draft.name in phases:
+            continue
+        starts = {a for a, _ in found[1:]}
+        cuts[w.draft.name] |= starts
+        at = 0
+        for run in w.runs if w.draft.dense is None else ():
+            first = layouts[run.tensor].segments[run.segment][0] + run.first
+            cuts[run.tensor] |= {first + start - at for start in starts if at <= start < at + run.count}
+            at += run.count
+    new = {}
+    for name, layout in layouts.items():
+        segments = []
+        for first, count in layout.segments:
+            inside = [first, *sorted(c for c in cuts[name] if first < c < first + count), first + count]
+            segments += [(a, b - a) for a, b in zip(inside, inside[1:], strict=False)]
+        new[name] = replace(layout, segments=tuple(segments), buffers=[])
+    return new, [replace(w, runs=load_order(w.draft.view, new, lanes)[0]) for w in work]
 
 
 def _live(

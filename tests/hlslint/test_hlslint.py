@@ -274,7 +274,7 @@ REAL = {
         ("CODESIGN_IN_BRAM(ring.bank)", "CODESIGN_IN_BRAM(ring.banks)", "pragma-variable"),
         ("variable=ring.bank complete dim=1", "variable=ring.bank complete dim=5", "pragma-value"),
         ("DEPENDENCE variable=ring.bank inter false", "DEPENDENCE variable=ring.bank inter no", "pragma-option"),
-        ("Narrow:\n  for (int lane = 0; lane < C::kLanes", "Narrow:\n  for (int lane = 0; lane < int(sum[0])", "loop-bound"),
+        ("Narrow:\n  for (int lane = 0; lane < C::kLanes", "Narrow:\n  for (int lane = 0; lane < sum[0]", "loop-bound"),
         ("sum[lane] += ", "weighted<C>(taps, weights); sum[lane] += ", "recursion"),
     ],
     "stages.hpp": [
