@@ -178,6 +178,13 @@ class Graph:
         return MappingProxyType(layout.views_of(self))
 
     @cached_property
+    def late(self) -> Graph:
+        """As the planner computes it: see late.py."""
+        from codesign import late  # reads this module
+
+        return late.upsampled_late(self)
+
+    @cached_property
     def users(self) -> Mapping[str, tuple[Node, ...]]:
         """Nodes that read each value, in order."""
         found: dict[str, list[Node]] = {name: [] for name in self._types}

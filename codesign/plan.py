@@ -21,6 +21,7 @@ from codesign.drafts import Dense, Draft, Window, drafts, image_packing, only_ga
 from codesign.errors import PlanError
 from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs, unchained
 from codesign.ir import Graph
+from codesign.late import full_size
 from codesign.layout import (
     Buffer,
     Layout,
@@ -106,7 +107,7 @@ def plan(
         raise PlanError(
             f"array: {array[0]} pixels in {array[1]} turns, expected turns that divide {lanes} lanes. Use {array[0]}x1."
         )
-    alone = set(apart)
+    alone, graph = set(apart), graph.late
     while True:
         made = drafts(graph, fuse, alone)
         read = readers(graph, made)
@@ -151,9 +152,10 @@ def plan(
     types, every = graph.types(), views(graph)
 
     def port(name: str) -> Port:
-        h, w, c = types[name].shape
-        pieces = _pieces(every[name], (h, w), layouts, lanes, begin)
-        return Port(name, (h, w, c), types[name].elem.signed, pieces)
+        whole = full_size(graph, name)
+        h, w, c = types[whole].shape
+        pieces = _pieces(every[whole], (h, w), layouts, lanes, begin)
+        return Port(name, (h, w, c), types[whole].elem.signed, pieces)
 
     kept = [name for name in layouts if keep]
     program = Program(
