@@ -341,8 +341,8 @@ def test_co_simulation_that_differs_fails(
     """Whole frames read through one port what they wrote through another: RTL co-simulation cannot show that."""
     steps = vectors._step_frames
 
-    def whole(program, config, engine, memory, feed, chosen):  # type: ignore[no-untyped-def]
-        frames = steps(program, config, engine, memory, feed, chosen)
+    def whole(program, far, config, engine, memory, feed, chosen):  # type: ignore[no-untyped-def]
+        frames = steps(program, far, config, engine, memory, feed, chosen)
         at, data, mask = frames[0].checks[0]
         return [type(frames[0])(frames[0].patches[:1], [(at, data, mask)]), *frames[1:]]
 

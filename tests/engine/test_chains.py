@@ -193,5 +193,7 @@ def test_no_chain_where_nothing_may_be_joined():
     graph = random_codenet_graph(seed=1, size=64)
     assert not any(s.middle_stride or s.pool_stride for s in plan(graph, arrays=2, fuse=False).program.steps)
     blocks = [s for s in plan(graph, arrays=2).program.steps if s.middle_stride]
-    assert len(blocks) == 3 + 3 + 3  # the right half of a down block, a unit in each stage, the heads
+    assert (
+        len(blocks) == 3 + 3
+    )  # the right half of a down block, a unit in each stage: heads begin before upsampling
     assert np.all([s.pointwise != "none" and s.second != "none" for s in blocks])
