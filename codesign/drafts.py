@@ -7,86 +7,21 @@ such a draft with a depthwise 3x3 joins it too, and a 3x3 max-pool that is the o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
+from codesign.draft import Dense, Draft, Tables, Window
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
+from codesign.joins import chained, fused, pooled
 from codesign.layout import Readers, View, views
 from codesign.ops import DEFORMABLE, Add, Conv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv
 from codesign.ports import Ints
 from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP, Sampling
 
 SUMS = (Conv, DwConv, Add, *DEFORMABLE)  # what makes accumulators
-
-
-@dataclass(frozen=True)
-class Tables:
-    """A Requant with its constants, one entry a channel."""
-
-    bias: Ints
-    mult: Ints
-    shift: Ints
-    clamp: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """What looks at neighbours. Gathering windows only lay out taps for the pointwise array."""
-
-    kind: str
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    origin: tuple[int, int]  # input pixel of the centre tap of output pixel (0, 0)
-    reach: int = 1
-    weight: Ints | None = None  # (kh, kw, C)
-    tables: Tables | None = None
-    offset: str | None = None
-    sampling: Sampling | None = None
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A matrix product at each pixel: weight (kh, kw, Cin, Cout)."""
-
-    weight: Ints
-    tables: Tables
-
-
-@dataclass(frozen=True)
-class Front:
-    """What comes before a draft's own matrix product: another one, and a depthwise 3x3 of its result."""
-
-    name: str  # the tensor that is not stored
-    dense: Dense
-    joined: tuple[int, ...]  # as Draft.joined, of this product
-    shape: tuple[int, int]  # of the map between
-    channels: tuple[int, ...]  # for each channel of the depthwise, that of the product
-    window: Window  # the depthwise
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A future step: `name` is the tensor it stores, `view` the channels it loads."""
-
-    name: str
-    nodes: tuple[str, ...]
-    view: View
-    shape: tuple[int, int, int]  # of the input
-    out_shape: tuple[int, int, int]
-    signed: bool  # of the output
-    window: Window | None = None
-    dense: Dense | None = None
-    offset: View = ()
-    joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
-    absorbed: str = ""  # fused: the tensor that the window would have stored
-    spread: bool = False  # moves the four phases of `view` to the pixels of a map twice as high and wide
-    front: Front | None = None
-    pool: int = 0  # stride of a 3x3 max-pool of the result; 0: there is none
-    pooled: str = ""  # the tensor that the max-pool reads
-    unpooled: tuple[int, int] = (0, 0)  # its height and width
 
 
 def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
@@ -107,7 +42,7 @@ def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tupl
             made.append(draft)
     if problems:
         raise PlanError("\n".join(problems))
-    for join in (_fused, _chained, _pooled) if fuse else ():
+    for join in (fused, chained, pooled) if fuse else ():
         made = join(made, readers(graph, made), apart)
     return tuple(made)
 
@@ -151,91 +86,6 @@ def only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
         for d in takers
     )
     return bool(takers) and gathers and name not in seen
-
-
-def _fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
-    by_name = {d.name: d for d in made}
-    gone = set()
-    for draft in made:
-        everyone = frozenset().union(*read[draft.name])
-        if draft.dense is not None or draft.spread or len(everyone) != 1 or draft.name in apart:
-            continue
-        reader = by_name.get(next(iter(everyone)))
-        if reader is None or reader.dense is None or reader.window is not None:
-            continue
-        own = [c for tensor, c, up in reader.view if tensor == draft.name and up == 0]
-        if len(own) != len(reader.view) or len(set(own)) != len(own):
-            continue
-        joined = np.full(draft.out_shape[2], -1)
-        joined[own] = np.arange(len(own))
-        gone.add(draft.name)
-        by_name[reader.name] = replace(
-            reader, nodes=draft.nodes + reader.nodes, view=draft.view, shape=draft.shape,
-            window=draft.window, offset=draft.offset, joined=tuple(joined.tolist()), absorbed=draft.name,
-        )  # fmt: skip
-    return [by_name[d.name] for d in made if d.name not in gone]
-
-
-def _chained(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
-    by_name = {d.name: d for d in made}
-    gone = set()
-    for draft in made:
-        window = draft.window
-        if (
-            draft.dense is None
-            or window is None
-            or not draft.absorbed
-            or not _is_centred(window, "depthwise")
-        ):
-            continue
-        assert window.weight is not None
-        source = by_name.get(draft.view[0][0])
-        if source is None or source.dense is None or source.front is not None or source.name in apart:
-            continue
-        channels = [c for tensor, c, up in draft.view if tensor == source.name and up == 0]
-        alone = frozenset().union(*read[source.name]) == {draft.name}
-        height, width = (-(-side // window.stride[0]) for side in source.out_shape[:2])
-        if not alone or len(set(channels)) != len(draft.view) or draft.out_shape[:2] != (height, width):
-            continue
-        front = Front(source.name, source.dense, source.joined, source.out_shape[:2], tuple(channels), window)
-        gone.add(source.name)
-        by_name[draft.name] = replace(
-            draft, nodes=source.nodes + draft.nodes, view=source.view, shape=source.shape, window=source.window,
-            offset=source.offset, absorbed=source.absorbed, front=front,
-        )  # fmt: skip
-    return [by_name[d.name] for d in made if d.name not in gone]
-
-
-def _pooled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
-    by_name = {d.name: d for d in made}
-    gone = set()
-    for draft in made:
-        window = draft.window
-        if draft.dense is not None or window is None or not _is_centred(window, "max-pool"):
-            continue
-        source = by_name.get(draft.view[0][0])
-        if source is None or source.dense is None or source.pool or source.name in apart:
-            continue
-        whole = draft.view == tuple((source.name, c, 0) for c in range(source.out_shape[2]))
-        alone = frozenset().union(*read[source.name]) == {draft.name}
-        height, width = (-(-side // window.stride[0]) for side in source.out_shape[:2])
-        if not whole or not alone or draft.out_shape[:2] != (height, width):
-            continue
-        gone.add(source.name)
-        by_name[draft.name] = replace(
-            source, name=draft.name, nodes=source.nodes + draft.nodes, out_shape=draft.out_shape,
-            pool=window.stride[0], pooled=source.name, unpooled=source.out_shape[:2],
-        )  # fmt: skip
-    return [by_name[d.name] for d in made if d.name not in gone]
-
-
-def _is_centred(window: Window, kind: str) -> bool:
-    """Whether it is what lines.hpp computes: 3x3 around every or every second pixel, one zero around the map."""
-    kernel = window.kernel if window.weight is None else window.weight.shape[:2]
-    return (
-        window.kind == kind and tuple(kernel) == (3, 3) and window.stride in ((1, 1), (2, 2))
-        and window.origin == (0, 0)
-    )  # fmt: skip
 
 
 class _Maker:

@@ -30,16 +30,8 @@ from codesign.program import (
     Step,
     int_words,
 )
-from codesign.stages import (
-    chain,
-    described_cycles,
-    loaded,
-    matrices,
-    offset_words,
-    parameter_cycles,
-    read_cycles,
-    stored,
-)
+from codesign.stages import chain, described_cycles, matrices, parameter_cycles, read_cycles
+from codesign.transfers import loaded, offset_words, stored
 
 KIND = "estimated"  # the word that goes with every figure of this module
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from codesign.drafts import Draft, accumulator_bits
+from codesign.draft import Draft
+from codesign.drafts import accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run

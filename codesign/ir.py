@@ -178,8 +178,8 @@ class Graph:
         return MappingProxyType(layout.views_of(self))
 
     @cached_property
-    def late(self) -> Graph:
-        """As the planner computes it: see late.py."""
+    def late(self) -> Any:
+        """The `Late` of this graph, as the planner computes it."""
         from codesign import late  # reads this module
 
         return late.upsampled_late(self)

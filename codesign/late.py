@@ -2,43 +2,55 @@
 
 A 1x1 convolution with its Requant, of what nearest-neighbour upsampling gives, is the same before it: a quarter of the
 work, and a quarter of the words. The planner does this to its own copy of a graph, whose values of these names are then
-smaller; a node `NAME.upsampled` repeats their pixels, which readers do while they load.
+smaller; a node behind each of them repeats its pixels, which readers do while they load.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from codesign.ir import Graph, Node
 from codesign.ops import Conv, Requant, Upsample
 from codesign.program import MAX_UP
 
-UPSAMPLED = ".upsampled"
+
+@dataclass(frozen=True)
+class Late:
+    """A graph for the planner. `full`: for each value that is smaller in it, the one that has its size."""
+
+    graph: Graph
+    full: Mapping[str, str] = field(default_factory=dict)
 
 
-def upsampled_late(graph: Graph) -> Graph:
-    """The graph with such convolutions before what they read is upsampled; itself where that is nowhere possible."""
+def upsampled_late(graph: Graph) -> Late:
+    """The graph with such convolutions before what they read is upsampled; as it is where that is nowhere possible."""
     made: dict[str, Node] = {}
-    reads: dict[str, str] = {}  # by the name of a value in `graph`, what has its size
+    full: dict[str, str] = {}
     pending: dict[
         str, list[Node]
-    ] = {}  # upsamplings that a convolution's Requant takes over, the last one first
+    ] = {}  # upsamplings that a Requant takes over from its convolution, last first
+    taken = set(graph.types())
     for node in graph.nodes:
-        moved = replace(node, inputs=tuple(reads.get(s, s) for s in node.inputs))
-        repeated = _repeated(graph, made, moved) if _alone(graph, node) else []
+        moved = replace(node, inputs=tuple(full.get(s, s) for s in node.inputs))
+        repeated = _repeated(made, moved) if _alone(graph, node) else []
         if repeated:
             pending[node.name] = repeated
             moved = replace(moved, inputs=(repeated[-1].inputs[0], *moved.inputs[1:]))
         made[node.name] = moved
         value = node.name
-        for i, upsample in enumerate(reversed(pending.get(node.inputs[0], []))):
-            at = f"{node.name}{UPSAMPLED}" + ("" if i == 0 else str(i))
-            made[at] = Node(at, upsample.op, (value,))
-            value = reads[node.name] = at
+        for upsample in reversed(pending.get(node.inputs[0], [])):
+            name = f"{value}.upsampled"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            made[name] = Node(name, upsample.op, (value,))
+            value = full[node.name] = name
     if not pending:
-        return graph
+        return Late(graph)
     late = replace(graph, nodes=tuple(made.values()))
-    return late if max(up for view in late.views.values() for _, _, up in view) <= MAX_UP else graph
+    most = max(up for view in late.views.values() for _, _, up in view)
+    return Late(late, full) if most <= MAX_UP else Late(graph)
 
 
 def _alone(graph: Graph, node: Node) -> bool:
@@ -53,16 +65,11 @@ def _alone(graph: Graph, node: Node) -> bool:
     )
 
 
-def _repeated(graph: Graph, made: dict[str, Node], node: Node) -> list[Node]:
+def _repeated(made: Mapping[str, Node], node: Node) -> list[Node]:
+    """The upsamplings that what a node reads comes from, the last one first."""
     found: list[Node] = []
     source = made.get(node.inputs[0])
     while source is not None and isinstance(source.op, Upsample):
         found.append(source)
         source = made.get(source.inputs[0])
     return found
-
-
-def full_size(graph: Graph, name: str) -> str:
-    """The value that has the size that `name` has in the graph before."""
-    names = [n.name for n in graph.nodes if n.name.startswith(f"{name}{UPSAMPLED}")]
-    return names[-1] if names else name

@@ -17,17 +17,15 @@ from math import ceil
 import numpy as np
 
 from codesign import pack
-from codesign.drafts import Dense, Draft, Window, drafts, image_packing, only_gathered, readers
+from codesign.draft import Dense, Draft
+from codesign.drafts import drafts, image_packing, only_gathered, readers
 from codesign.errors import PlanError
 from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs, unchained
 from codesign.ir import Graph
-from codesign.late import full_size
 from codesign.layout import (
     Buffer,
     Layout,
     Readers,
-    Run,
-    View,
     aligned,
     allocate,
     free_order,
@@ -37,17 +35,15 @@ from codesign.layout import (
     views,
 )
 from codesign.near import Places, keep_near, most_near
-from codesign.ports import Bytes, Ints, Piece, Port
+from codesign.ports import Ints, Port
 from codesign.program import (
     LEAST_NEAR,
     MAX_STEPS,
     EngineConfig,
     Program,
-    Sampling,
-    Segment,
-    Step,
     program_words,
 )
+from codesign.steps import pieces_of, placed, step_of
 
 TO_THE_END = 1 << 30
 
@@ -61,7 +57,7 @@ class Plan:
     far: Program = field(compare=False, repr=False)  # without maps that stay on chip
     buffers: tuple[Buffer, ...] = field(
         compare=False, repr=False
-    )  # of it, from the beginning of the arena on
+    )  # of `far`; addresses from its arena's beginning
 
     def on(self, config: EngineConfig) -> Plan:
         """With an engine that differs in its arrays and in its memories for maps, which change no other step."""
@@ -107,7 +103,8 @@ def plan(
         raise PlanError(
             f"array: {array[0]} pixels in {array[1]} turns, expected turns that divide {lanes} lanes. Use {array[0]}x1."
         )
-    alone, graph = set(apart), graph.late
+    alone, late = set(apart), graph.late
+    graph = late.graph
     while True:
         made = drafts(graph, fuse, alone)
         read = readers(graph, made)
@@ -146,15 +143,15 @@ def plan(
     buffers = tuple(b for layout in layouts.values() for b in layout.buffers)
     size = allocate(buffers, lanes)
     # Addresses do not change sizes: a first rendering tells where the arena can begin.
-    steps = tuple(_step(w, a, b, layouts, config, 0) for w, a, b in parts)
+    steps = tuple(step_of(w, a, b, layouts, config, 0) for w, a, b in parts)
     begin = aligned(base + program_words(steps, lanes), lanes)
-    steps = tuple(_placed(step, begin) for step in steps)
+    steps = tuple(placed(step, begin) for step in steps)
     types, every = graph.types(), views(graph)
 
     def port(name: str) -> Port:
-        whole = full_size(graph, name)
+        whole = late.full.get(name, name)
         h, w, c = types[whole].shape
-        pieces = _pieces(every[whole], (h, w), layouts, lanes, begin)
+        pieces = pieces_of(every[whole], (h, w), layouts, lanes, begin)
         return Port(name, (h, w, c), types[whole].elem.signed, pieces)
 
     kept = [name for name in layouts if keep]
@@ -294,176 +291,3 @@ def _live(
             end = TO_THE_END if keep else max([written, *users])
             begin = -1 if keep else first.get(name, -1)
             layout.buffers.append(Buffer(pixels * count, begin, end))
-
-
-def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:
-    layout = layouts[run.tensor]
-    stride = layout.segments[run.segment][1]
-    address = layout.buffers[run.segment].address + run.first
-    return Segment(address, run.count, stride, run.up, layout.signed)
-
-
-def _loads(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> tuple[Segment, ...]:
-    """Segments that a step loads; of a window that is divided, words [a, b) of each pixel."""
-    if w.draft.dense is not None:
-        return tuple(_segment(run, layouts) for run in w.runs)
-    found, at = [], 0
-    for run in w.runs:
-        low, high = max(a, at), min(b, at + run.count)
-        if low < high:
-            part = replace(run, first=run.first + low - at, count=high - low)
-            found.append(_segment(part, layouts))
-        at += run.count
-    return tuple(found)
-
-
-def _stores(layout: Layout, a: int, b: int) -> tuple[Segment, ...]:
-    """Segments that words [a, b) of each pixel go to."""
-    found = []
-    for (first, count), buffer in zip(layout.segments, layout.buffers, strict=True):
-        low, high = max(a, first), min(b, first + count)
-        if low < high:
-            found.append(Segment(buffer.address + low - first, high - low, count))
-    return tuple(found)
-
-
-def _spread_step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig) -> Step:
-    """Columns [a, b) of the phases to their pixels: the row of the upper ones, then that of the lower.
-
-    Both are runs in memory, so a row of the phases counts as a pixel of many words.
-    """
-    (height, width, _), name = w.draft.shape, w.draft.name
-    upper, lower = layouts[w.draft.view[0][0]].buffers
-    words = 2 * len(layouts[name].order)  # of two neighbours in a row
-    count, (address,) = (b - a) * words, (buffer.address for buffer in layouts[name].buffers)
-    signed = layouts[name].signed
-    load = [Segment(p.address + a * words, count, width * words, 0, signed) for p in (upper, lower)]
-    store = [Segment(address + (i * width + a) * words, count, 2 * width * words) for i in (0, 1)]
-    if b - a == width:
-        store = [Segment(address, 2 * count, 2 * count)]
-    return Step(
-        nodes=w.draft.nodes, load=tuple(load), store=tuple(store), height=height, width=1, groups=2 * count,
-        out_height=height, out_width=1, load_pixels=max(1, config.chunk_words // (2 * count)),
-        store_pixels=max(1, config.chunk_words // (2 * count)),
-    )  # fmt: skip
-
-
-def _step(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: EngineConfig, begin: int) -> Step:
-    draft, lanes = w.draft, config.lanes
-    if draft.spread:
-        return _spread_step(w, a, b, layouts, config)
-    window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
-    order = w.order if draft.dense is not None else w.order[a:b]
-    out_height, out_width = draft.unpooled if draft.pool else draft.out_shape[:2]
-    if draft.front is not None:
-        out_height, out_width = draft.front.shape
-    step = Step(
-        nodes=draft.nodes, load=_loads(w, a, b, layouts),
-        store=_stores(layouts[draft.name], a, b), height=draft.shape[0], width=draft.shape[1],
-        groups=len(order), out_height=out_height, out_width=out_width, packed=w.packed,
-        pool_stride=draft.pool, load_pixels=max(1, config.chunk_words // len(order)),
-        store_pixels=max(1, config.chunk_words // (b - a)),
-        window=window.kind, kernel=window.kernel[0], stride=window.stride, origin=window.origin,
-        reach=window.reach,
-    )  # fmt: skip
-    if window.tables is not None and window.weight is not None:
-        t = window.tables
-        rows = pack.requant_rows(t.bias, t.mult, t.shift, order)
-        blob = np.concatenate([pack.depthwise_taps(window.weight, order), rows])
-        step = replace(step, window_clamp=t.clamp, window_parameters=blob)
-    if window.sampling is not None:
-        step = replace(
-            step, offset=_samples(draft, window.sampling, layouts, lanes), sampling=window.sampling
-        )
-    elif draft.offset:
-        (run,), place = load_order(draft.offset, layouts, lanes)
-        step = replace(step, offset=replace(_segment(run, layouts), signed=False),
-                       offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
-    return _multiplying(step, w, layouts[draft.name].order[a:b], config.arrays)
-
-
-def _samples(draft: Draft, sampling: Sampling, layouts: Mapping[str, Layout], lanes: int) -> Segment:
-    """Where offsets and masks of a pixel lie: in the order of their channels, from the first lane of a word on."""
-    runs, order = load_order(draft.offset, layouts, lanes)
-    count = len(draft.offset)
-    flat = order.reshape(-1)[:count]
-    if len(runs) != 1 or len(order) != sampling.words(lanes) or not np.array_equal(flat, np.arange(count)):
-        raise PlanError(
-            f"{draft.name}: its offsets lie in {len(runs)} places, expected all channels of one convolution in their "
-            "order. Let nothing else read some of them."
-        )
-    return replace(_segment(runs[0], layouts), signed=False)
-
-
-def _multiplying(step: Step, w: Work, columns: Ints, arrays: int) -> Step:
-    """With what the arrays do: each half of the words, or one after the other."""
-    draft = w.draft
-    if draft.dense is None:
-        return step
-    first, rows, halves, middle = draft.dense, w.rows, w.halves, draft.front
-    mine = -(-len(columns) // arrays)
-    ours, others = columns[:mine], columns[mine:]
-    if middle is not None:
-        first, ours, others = middle.dense, np.append(np.array(middle.channels), -1)[w.middle], columns
-        rows, halves = w.second_rows, w.second_halves
-        t, weight = middle.window.tables, middle.window.weight
-        assert t is not None and weight is not None
-        taps = [pack.depthwise_taps(weight, w.middle), pack.requant_rows(t.bias, t.mult, t.shift, w.middle)]
-        step = replace(
-            step, middle_stride=middle.window.stride[0], middle_clamp=t.clamp, middle_parameters=np.concatenate(taps)
-        )  # fmt: skip
-    step = replace(
-        step, pointwise=_mode(w.halves), pointwise_in=len(w.rows), pointwise_out=len(ours),
-        pointwise_clamp=first.tables.clamp, pointwise_parameters=_matrix(first, w.rows, ours, w.halves),
-    )  # fmt: skip
-    if not len(others):
-        return step
-    return replace(
-        step, second=_mode(halves), second_out=len(others), second_clamp=draft.dense.tables.clamp,
-        second_parameters=_matrix(draft.dense, rows, others, halves),
-    )  # fmt: skip
-
-
-def _mode(halves: bool) -> str:
-    return "int8" if halves else "int4"
-
-
-def _matrix(dense: Dense, rows: Ints, columns: Ints, halves: bool) -> Bytes:
-    """Tiles and requantization rows of one array."""
-    weight, t = dense.weight, dense.tables
-    tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), rows, columns, halves)
-    return np.concatenate([tiles, pack.requant_rows(t.bias, t.mult, t.shift, columns)])
-
-
-def _placed(step: Step, begin: int) -> Step:
-    """The step with its arena moved from 0 to `begin`."""
-
-    def move(segment: Segment) -> Segment:
-        return replace(segment, address=segment.address + begin)
-
-    return replace(
-        step, load=tuple(map(move, step.load)), store=tuple(map(move, step.store)),
-        offset=None if step.offset is None else move(step.offset),
-    )  # fmt: skip
-
-
-def _pieces(
-    view: View, size: tuple[int, int], layouts: Mapping[str, Layout], lanes: int, begin: int
-) -> tuple[Piece, ...]:
-    """Where each channel of a view lies, by segment."""
-    runs, order = load_order(view, layouts, lanes)
-    pieces, at = [], 0
-    for run in runs:
-        layout = layouts[run.tensor]
-        rows = order[at : at + run.count].reshape(-1)
-        at += run.count
-        width = size[1] >> run.up
-        stride = layout.segments[run.segment][1]
-        record = lanes // layout.pack if layout.pack > 1 else stride * lanes
-        row = layout.row_words * lanes if layout.pack > 1 else width * record
-        lanes_used = np.flatnonzero(rows >= 0)
-        pieces.append(
-            Piece(layout.buffers[run.segment].address + begin, row, record, run.up,
-                  tuple(rows[lanes_used].tolist()), tuple((lanes_used + run.first * lanes).tolist()))
-        )  # fmt: skip
-    return tuple(pieces)

@@ -10,7 +10,7 @@ the loop over pixels, loops over channel groups are pipelined but not flattened,
 The window divides for every pixel, by the stride; then it keeps a pixel in its 15 rows and makes another one. Three
 columns are read from each row, that is, three words from a block RAM with two ports; nine if offsets are not square.
 It is eight rows behind: when the last row has arrived, those are still to come, and nothing runs beside them.
-Before a call begins, its weights are read. PRODUCTS and the memory are the estimator's (codesign/stages.py,
+Before a call begins, its weights are read. PRODUCTS and the memory are the estimator's (codesign/transfers.py,
 codesign/dram.py). Two more constants are assumed, the same for every row: CALL_S, and ENTRY. That one is the whole
 number with which the single calls of NOTEBOOK come out best; the networks and the operators were not used for it.
 
@@ -28,7 +28,8 @@ from math import ceil
 
 from codesign.board import load_board
 from codesign.dram import Dram, dram
-from codesign.stages import PRODUCTS, read_cycles
+from codesign.stages import read_cycles
+from codesign.transfers import PRODUCTS
 
 BOARD, LANES, CLOCK_HZ = "ultra96", 16, 250e6
 DIVISION = 40  # cycles of a sequential divider of 32 bits, and what leads to it

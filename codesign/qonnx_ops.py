@@ -7,6 +7,7 @@ files where both packages are installed, without a call to register anything.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +43,13 @@ class _DeformConv(CustomOp):  # type: ignore[misc]
             **self.own,
         }
 
+    @abstractmethod
     def operator(self) -> Any:
         """The integer operator that the node stands for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def used(self, p: Floats) -> Array:
         """Codes (N, H', W', ...) of what the convolution before the node predicts, in float64 of the same shape."""
-        raise NotImplementedError
 
     def finer(self) -> float:
         """What 1 of the operator's sums stands for, in products of x and w."""

@@ -7,7 +7,7 @@ from math import ceil
 
 from codesign.board import Board
 from codesign.budget import budget, fits
-from codesign.program import EngineConfig
+from codesign.program import LEAST_NEAR, EngineConfig
 from codesign.resources import resources
 
 LUT_SHARE = 0.92  # of a board's, for an engine that multiplies in them: the design around it needs some
@@ -35,12 +35,10 @@ def has_luts(config: EngineConfig, board: Board) -> bool:
 
 def with_maps(config: EngineConfig, most: int, board: Board) -> EngineConfig:
     """With memories for maps as large as the board has room for, of `most` words at most."""
-    found, beyond = (
-        0,
-        ceil(most / NEAR_WORDS) + 1,
-    )  # in blocks: the most that fits, and the least that does not
-    if not fits(resources(config), board):
-        return config
+    if most < LEAST_NEAR or not fits(resources(config), board):
+        return replace(config, near_words=1)
+    found = 0  # blocks that fit
+    beyond = ceil(most / NEAR_WORDS) + 1  # and that do not, or are more than there is use for
     while beyond - found > 1:
         blocks = (found + beyond) // 2
         if fits(resources(replace(config, near_words=blocks * NEAR_WORDS)), board):

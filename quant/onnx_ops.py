@@ -17,6 +17,7 @@ from onnx import parser
 from torch import Tensor
 from torch.autograd import Function
 
+from codesign.errors import CodesignError
 from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.deform import MASK_BITS, MASK_CODES, TAPS, DeformConv2d, square_offsets
 
@@ -202,7 +203,10 @@ def traced_deform_conv(layer: DeformConv2d, x: Tensor, raw: Tensor, weight: Tens
         )
         return bounded
     if layer.masks:
-        raise NotImplementedError("masks are exported with bounded depthwise windows only")
+        raise CodesignError(
+            f"export: a deformable layer has masks with {layer.offsets} offsets, {layer.sampling}, expected "
+            "a depthwise one with bounded offsets, bilinear. Leave the masks out."
+        )
     used = raw.round() if layer.sampling == "rounded" else raw
     if layer.offsets == "bounded":
         used = used.clamp(-float(layer.bound), float(layer.bound))

@@ -5,7 +5,6 @@ import pytest
 
 from codesign.csim import Simulator
 from codesign.ir import evaluate
-from codesign.late import full_size
 from codesign.ops import Upsample
 from codesign.plan import plan
 from codesign.program import MAX_UP
@@ -25,12 +24,12 @@ def pixels(builder):
 def test_values_become_smaller_and_outputs_keep_their_size():
     graph = pixels(Builder())
     late = graph.late
-    types = late.types()
+    types = late.graph.types()
     assert types["once.q"].shape == (3, 4, 5) and types["twice.q"].shape == (3, 4, 4)
     assert types["wide.q"].shape == (6, 8, 4), "a window sees neighbours"
     for name in graph.types():
         if name not in graph.consts and name not in ("once", "twice"):
-            assert types[full_size(late, name)] == graph.types()[name]
+            assert types[late.full.get(name, name)] == graph.types()[name]
     made = plan(graph, 4)
     outputs = {name: port.shape for name, port in made.program.outputs.items()}
     assert outputs == {name: graph.types()[name].shape for name in graph.outputs}
@@ -64,6 +63,16 @@ def test_where_the_engine_could_not_repeat_so_often_nothing_moves():
     for i in range(MAX_UP + 1):
         x = b.conv(f"c{i}", b.add(f"up{i}", Upsample(), x), 2)
     graph = b.graph((b.dwconv("dw", x),))
-    assert graph.late is graph
+    assert graph.late.graph is graph and not graph.late.full
     feeds = random_feeds(graph)
+    assert_equal(simulate(graph, feeds, 4), evaluate(graph, feeds))
+
+
+def test_names_that_are_taken_are_left_alone():
+    b = Builder(3)
+    once = b.conv("once", b.add("up", Upsample(), b.input("x", (3, 4, 6))), 5)
+    taken = b.add("once.q.upsampled", Upsample(), once)
+    graph = b.graph((once, b.dwconv("dw", taken)))
+    feeds = random_feeds(graph)
+    assert plan(graph, 4).program.outputs["once.q"].shape == (6, 8, 5)
     assert_equal(simulate(graph, feeds, 4), evaluate(graph, feeds))

@@ -93,4 +93,4 @@ def test_the_room_that_a_board_has_left_is_taken(name):
     more = replace(filled, near_words=filled.near_words + 512)
     assert any(need > have for _, need, have in budget(resources(more), board))
     assert with_maps(config, 700, board).near_words == 1024, "no more than the model can use, in whole blocks"
-    assert with_maps(config, 0, board).near_words == 1
+    assert with_maps(config, 0, board).near_words == with_maps(config, 1, board).near_words == 1
