@@ -76,7 +76,7 @@ def quantize_onnx(
 
 
 def _pixels(name: str | None, mean: str | None, std: str | None, bgr: bool) -> Any:
-    from quant.foreign import Pixels
+    from quant.foreign_site import Pixels
     from quant.ptq_run import PIXELS
 
     if name is not None and name not in PIXELS:

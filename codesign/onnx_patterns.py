@@ -13,10 +13,11 @@ from codesign.onnx_mean import average_pool, global_average, reduce_mean
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
 from codesign.onnx_sample import bounded_deform_conv, deform_conv, modulated_deform_conv
+from codesign.onnx_shapes import reshape, shape, transpose
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
 from codesign.onnx_values import Refused, Value
-from codesign.onnx_views import concat, maxpool, reshape, resize, shape, slice_, split, transpose
+from codesign.onnx_views import concat, maxpool, resize, slice_, split
 
 DOMAIN = "codesign"
 

@@ -1,9 +1,6 @@
 """Test vectors for the vendor's simulators: what our own C simulation computed, as frames of hls_templates/main.cpp.
 
-C simulation runs whole frames. RTL co-simulation gives each memory port a copy of the memory of its own, so that a
-port never sees what another wrote in the same run: there, a frame is one step of the program, moved with its data
-into a memory of `COSIM_WORDS` words. One step of every kind is taken, the cheapest, and of its image no more rows than
-the ring of rows needs to come round: RTL is simulated at some thousand cycles a second.
+C simulation runs whole frames, RTL co-simulation single steps (vectors_steps.py).
 """
 
 from __future__ import annotations
@@ -11,22 +8,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from codesign.bundle import Bundle
-from codesign.csim import Engine, EngineFailed, Frame, write_vectors
+from codesign.csim import Engine, Frame, write_vectors
 from codesign.errors import CodesignError
 from codesign.images import Pixels, letterbox, to_codes
-from codesign.near import spilled, with_copies
+from codesign.near import spilled
 from codesign.ports import Bytes, Port
-from codesign.program import POINTWISE, EngineConfig, Program, Segment, Step, status_text
+from codesign.program import Program
 from codesign.rungs import simulator_of
 from codesign.synth_files import file_digest, is_file_of, read_json, write_json
-
-COSIM_WORDS = 65536  # depth of the ports in top.cpp
+from codesign.vectors_steps import COSIM_BASE, COSIM_WORDS, cosim_steps, run, step_frames
 
 
 def refresh(
@@ -75,12 +70,9 @@ def write(
         )
     far = spilled(program, words)
     memory = np.concatenate([memory, np.zeros(far.memory_words * lanes - memory.size, np.uint8)])
-    small = _step_frames(program, far, bundle.config, engine, memory, feeds[0], steps)
+    small = step_frames(program, far, bundle.config, engine, memory, feeds[0], steps)
     write_vectors(cosim, small, COSIM_WORDS * lanes, lanes, COSIM_BASE)
     return {"frames": len(frames), "steps": len(small), "left_out": left_out}
-
-
-COSIM_BASE = 0  # the program comes first, the arena after it
 
 
 def _codes(program: Program, picture: Pixels | None, seed: int) -> dict[str, np.ndarray]:
@@ -96,12 +88,6 @@ def _codes(program: Program, picture: Pixels | None, seed: int) -> dict[str, np.
     return feeds
 
 
-def _run(engine: Engine, memory: Bytes, lanes: int, program: int) -> None:
-    status = engine.start(memory, lanes, program)
-    if status != 0:
-        raise EngineFailed(status, status_text(status))
-
-
 def _frames(
     program: Program, engine: Engine, fresh: Bytes, feeds: Sequence[dict[str, np.ndarray]]
 ) -> Iterator[Frame]:
@@ -115,7 +101,7 @@ def _frames(
         for name, port in program.inputs.items():
             port.write(memory, lanes, feed[name])
             patches += [(at, memory[at : at + size].copy()) for at, size in _ranges(port, lanes)]
-        _run(engine, memory, lanes, program.base)
+        run(engine, memory, lanes, program.base)
         checks = []
         for port in program.outputs.values():
             mask = _mask(port, memory.size, lanes)
@@ -140,182 +126,3 @@ def _mask(port: Port, size: int, lanes: int) -> Bytes:
         pixels = rows[:, : width * piece.record].reshape(height, width, piece.record)
         pixels[..., list(piece.positions)] = 1
     return mask
-
-
-# --- single steps -----------------------------------------------------------------------------------------------
-
-
-def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]:
-    """Indices of the cheapest step of each kind that fits, in order, and how many kinds have none."""
-    best: dict[tuple[object, ...], tuple[int, int]] = {}
-    kinds = set()
-    far = spilled(program, config.near_words)
-    for index, (whole, its_far) in enumerate(zip(program.steps, far.steps, strict=True)):
-        step = _cropped(whole, config)
-        kinds.add(_kind(step))
-        if _moved(program, config, step, _cropped(its_far, config)) is not None:
-            found = (_work(step), index)
-            best[_kind(step)] = min(found, best.get(_kind(step), found))
-    return sorted(index for _, index in best.values()), len(kinds) - len(best)
-
-
-def _work(step: Step) -> int:
-    """About the cycles of a step: words of parameters, then what its busiest stage takes, one word a cycle."""
-    tiles = POINTWISE.index(step.pointwise) * step.pointwise_in * step.pointwise_out
-    more = POINTWISE.index(step.second) * step.second_in * step.second_out
-    return step.parameter_words + max(
-        step.height * step.width * step.groups, step.out_height * step.out_width * max(tiles, more)
-    )
-
-
-def _kind(step: Step) -> tuple[object, ...]:
-    """What tells one path through the engine from another."""
-    upsampled = any(s.up for s in step.load)
-    strided = any(s.stride > s.count for s in (*step.load, *step.store))
-    several = len(step.load) > 1, len(step.store) > 1
-    arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
-    near = any(s.near for s in step.load), any(s.near for s in step.store)
-    return step.window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
-
-
-def _cropped(step: Step, config: EngineConfig) -> Step:
-    """A step on its first rows: enough for the ring of rows to come round, in a fraction of the cycles.
-
-    Rows of the input and of the result are related at the bottom as they were.
-    """
-    stride = 1 if step.window == "pass" else step.stride[0]
-    rest = step.height - (step.out_height - 1) * stride
-    enough = 8 if step.window == "pass" else -(-(config.ring_rows + 4) // stride)
-    for rows in range(enough, step.out_height):
-        height = (rows - 1) * stride + rest
-        whole = all(height % (1 << s.up) == 0 for s in step.load)
-        if whole and (step.offset is None or rows % (1 << step.offset.up) == 0):
-            return replace(step, height=height, out_height=rows)
-    return step
-
-
-def _unchanged(step: Step) -> int:
-    """Rows of a cropped step's result that are those of the whole step: they reach no row that was cut off."""
-    rows = step.out_height
-    if step.window != "pass":
-        below = 1 + max(step.reach, step.kernel)
-        rows = max(0, min(rows, -(-(step.height - below) // step.stride[0])))
-    for stride in (step.middle_stride, step.pool_stride):
-        if stride:
-            rows = max(0, (rows - 2) // stride + 1)
-    return rows
-
-
-def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
-    """Each segment of a step, offsets included, with the words from its first to its last (layout.hpp)."""
-    row = (step.width + (1 << config.pack_log2) - 1) >> config.pack_log2
-    found = []
-    for segment in step.load:
-        pixels = (
-            step.height * row if step.packed else (step.height >> segment.up) * (step.width >> segment.up)
-        )
-        found.append((segment, pixels))
-    height, width = step.stored_shape
-    found += [(segment, height * width) for segment in step.store]
-    if step.offset is not None:
-        up = step.offset.up
-        found.append((step.offset, (step.out_height >> up) * (step.out_width >> up)))
-    return [(segment, (pixels - 1) * segment.stride + segment.count) for segment, pixels in found]
-
-
-def _places(step: Step, config: EngineConfig) -> list[tuple[int, int, int]]:
-    """Ranges of memory that a step touches: (address, words, address in the small arena, which starts at 0)."""
-    ranges = sorted((s.address, s.address + words) for s, words in _extents(step, config))
-    merged: list[list[int]] = []
-    for begin, end in ranges:
-        if merged and begin <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([begin, end])
-    found, at = [], 0
-    for begin, end in merged:
-        found.append((begin, end - begin, at))
-        at += end - begin
-    return found
-
-
-def _moved(program: Program, config: EngineConfig, step: Step, far: Step) -> Program | None:
-    """A program of this step alone, in a memory of its own; None if that is too small.
-
-    `far` is the step with all its maps in DRAM, whence those on chip are brought.
-    """
-    places = _places(far, config)
-    alone = Program(program.lanes, COSIM_BASE, (0, 0), with_copies(step, far), {}, {})
-    first = COSIM_BASE + alone.encode().size // program.lanes
-    if first + places[-1][1] + places[-1][2] > COSIM_WORDS:
-        return None
-
-    def move(segment: Segment) -> Segment:
-        begin, _, at = next(p for p in places if p[0] <= segment.address < p[0] + p[1])
-        return replace(segment, address=first + at + segment.address - begin)
-
-    new = replace(
-        far,
-        load=tuple(map(move, far.load)),
-        store=tuple(map(move, far.store)),
-        offset=None if far.offset is None else move(far.offset),
-    )
-    arena = (first, first + places[-1][1] + places[-1][2])
-    return Program(program.lanes, COSIM_BASE, arena, with_copies(step, new), {}, {})
-
-
-def _step_frames(
-    program: Program,
-    far: Program,
-    config: EngineConfig,
-    engine: Engine,
-    fresh: Bytes,
-    feed: dict[str, np.ndarray],
-    steps: Sequence[int],
-) -> list[Frame]:
-    """Walk the program step by step on one picture; a frame for each step of `steps`. `far` keeps nothing on chip."""
-    lanes, memory = program.lanes, fresh.copy()
-    for name, port in program.inputs.items():
-        port.write(memory, lanes, feed[name])
-    frames = []
-    for index, step in enumerate(far.steps):
-        before = memory.copy() if index in steps else None
-        code = Program(lanes, program.base, far.arena, (step,), {}, {}).encode()
-        memory[program.base * lanes : program.base * lanes + code.size] = code
-        _run(engine, memory, lanes, program.base)
-        if before is not None:
-            frames.append(_step_frame(program, config, engine, (program.steps[index], step), before, memory))
-    return frames
-
-
-def _step_frame(
-    program: Program,
-    config: EngineConfig,
-    engine: Engine,
-    found: tuple[Step, Step],
-    before: Bytes,
-    after: Bytes,
-) -> Frame:
-    lanes, (near, step) = program.lanes, (_cropped(step, config) for step in found)
-    moved = _moved(program, config, near, step)
-    assert moved is not None  # cosim_steps chose it
-    first = moved.arena[0]
-    small = np.zeros(COSIM_WORDS * lanes, np.uint8)
-    whole, mask, same = small.copy(), small.copy(), small.copy()
-    patches = [(COSIM_BASE * lanes, moved.encode())]
-    for begin, words, at in _places(step, config):
-        there, here = begin * lanes, (first + at) * lanes
-        patches.append((here, before[there : there + words * lanes].copy()))
-        whole[here : here + words * lanes] = after[there : there + words * lanes]
-    stored = [segment for step in moved.steps for segment in step.store if not segment.near]
-    for segment in stored:
-        height, width = step.stored_shape
-        for marks, rows in ((mask, height), (same, _unchanged(step))):
-            pixels = segment.address + np.arange(rows * width) * segment.stride
-            marks.reshape(-1, lanes)[(pixels[:, None] + np.arange(segment.count)).reshape(-1)] = 1
-    for at, data in patches:
-        small[at : at + data.size] = data
-    _run(engine, small, lanes, COSIM_BASE)
-    assert np.array_equal(small[same != 0], whole[same != 0]), "a moved step computes something else"
-    begin, end = (bound * lanes for bound in moved.arena)
-    return Frame(patches, [(begin, small[begin:end].copy(), mask[begin:end].copy())])

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.float_net import Layer
-from quant.foreign import Site, Tensor, Unsupported, Value, centre_tap
 from quant.foreign_quant import dequantize_linear, quant, quantize_linear
+from quant.foreign_site import Site, Tensor, Unsupported, Value, centre_tap
 from quant.foreign_views import concat, depth_to_space, flatten, max_pool, pads_of, pair, resize
 from quant.foreign_window import average_pool
 

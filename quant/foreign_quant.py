@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from quant.foreign import Limits, Site, Tensor, Unsupported, Value
+from quant.foreign_site import Limits, Site, Tensor, Unsupported, Value
 
 TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}  # TensorProto.DataType
 REPLACED = "the quantizers of its maps are replaced by others"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.float_net import Layer
-from quant.foreign import Site, Tensor, Unsupported, Value
+from quant.foreign_site import Site, Tensor, Unsupported, Value
 
 
 def max_pool(site: Site) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.float_net import Layer
-from quant.foreign import Site, Unsupported, Value
+from quant.foreign_site import Site, Unsupported, Value
 from quant.foreign_views import pads_of, pair
 
 LARGEST = 5  # side of a dense kernel, and twice its largest pad

@@ -15,7 +15,8 @@ from codesign.decode import META, Detector
 from codesign.errors import CodesignError, DataError
 from codesign.images import letterbox, read_image, to_codes
 from quant.equalize import equalize
-from quant.foreign import Pixels, read_float
+from quant.foreign import read_float
+from quant.foreign_site import Pixels
 from quant.ptq import Quantized, quantize_net
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")

@@ -339,14 +339,14 @@ def test_co_simulation_that_differs_fails(
     synth: Synth, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole frames read through one port what they wrote through another: RTL co-simulation cannot show that."""
-    steps = vectors._step_frames
+    steps = vectors.step_frames
 
     def whole(program, far, config, engine, memory, feed, chosen):  # type: ignore[no-untyped-def]
         frames = steps(program, far, config, engine, memory, feed, chosen)
         at, data, mask = frames[0].checks[0]
         return [type(frames[0])(frames[0].patches[:1], [(at, data, mask)]), *frames[1:]]
 
-    monkeypatch.setattr(vectors, "_step_frames", whole)
+    monkeypatch.setattr(vectors, "step_frames", whole)
     said = synth(bundle, "--stop-after", "cosim").failed()
     assert said.startswith("RTL co-simulation (Vivado HLS 2020.1 on here): ERROR: "), said
     assert "*** C/RTL co-simulation finished: FAIL ***" in (bundle / "synthesis/logs/cosim.log").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codesign import vectors
+from codesign import vectors, vectors_steps
 from codesign.bundle import Bundle, load
 from codesign.csim import Engine
 from codesign.digest import design_digest
@@ -82,14 +82,14 @@ def test_frames_have_inputs_and_what_our_simulation_gave(bundle: Bundle, tmp_pat
 
 
 def test_a_step_of_every_kind_fits_into_co_simulation(bundle: Bundle, tmp_path: Path) -> None:
-    steps, left_out = vectors.cosim_steps(bundle.program, bundle.config)
+    steps, left_out = vectors_steps.cosim_steps(bundle.program, bundle.config)
     assert left_out == 0
     chosen = [bundle.program.steps[i] for i in steps]
     assert {s.window for s in chosen} == {s.window for s in bundle.program.steps} <= set(WINDOWS)
     assert {s.pointwise for s in chosen} == {s.pointwise for s in bundle.program.steps} <= set(POINTWISE)
     facts = vectors.write(bundle, Engine(bundle.hls), [], tmp_path / "a.bin", tmp_path / "b.bin")
     header, frames = parse(tmp_path / "b.bin")
-    assert header[2:] == [vectors.COSIM_WORDS, 0, len(steps)] and facts["steps"] == len(steps)
+    assert header[2:] == [vectors_steps.COSIM_WORDS, 0, len(steps)] and facts["steps"] == len(steps)
     for _, checks in frames:
         assert sum(sum(mask) for _, _, mask in checks) > 0
 
@@ -117,11 +117,11 @@ def test_steps_are_cropped_to_rows_that_keep_their_relations(bundle: Bundle) -> 
     config = replace(bundle.config, ring_rows=4)
     cropped = 0
     for step in bundle.program.steps:
-        made = vectors._cropped(step, config)
+        made = vectors_steps._cropped(step, config)
         stride = 1 if step.window == "pass" else step.stride[0]
         assert step.height - step.out_height * stride == made.height - made.out_height * stride
         assert all(made.height % (1 << s.up) == 0 for s in made.load)
-        assert made.out_height <= step.out_height and vectors._unchanged(made) <= made.out_height
+        assert made.out_height <= step.out_height and vectors_steps._unchanged(made) <= made.out_height
         cropped += made != step
     assert cropped > 0
 
@@ -130,7 +130,7 @@ def test_a_cropped_step_computes_the_rows_of_the_whole_one(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer compares them itself: a step moved to a wrong place is found."""
-    move = vectors._moved
+    move = vectors_steps._moved
 
     def wrong(program, config, step, far):  # type: ignore[no-untyped-def]
         made = move(program, config, step, far)
@@ -142,7 +142,7 @@ def test_a_cropped_step_computes_the_rows_of_the_whole_one(
             steps=(replace(first, load=load), *made.steps[1:]),
         )
 
-    monkeypatch.setattr(vectors, "_moved", wrong)
+    monkeypatch.setattr(vectors_steps, "_moved", wrong)
     with pytest.raises((AssertionError, CodesignError)):
         vectors.write(bundle, Engine(bundle.hls), [], tmp_path / "a.bin", tmp_path / "b.bin")
 
@@ -150,10 +150,12 @@ def test_a_cropped_step_computes_the_rows_of_the_whole_one(
 def test_a_step_that_needs_too_much_memory_is_left_out(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "COSIM_WORDS", 400)
-    steps, left_out = vectors.cosim_steps(bundle.program, bundle.config)
+    for module in (vectors, vectors_steps):
+        monkeypatch.setattr(module, "COSIM_WORDS", 400)
+    steps, left_out = vectors_steps.cosim_steps(bundle.program, bundle.config)
     assert left_out > 0 and len(steps) < len(bundle.program.steps)
-    monkeypatch.setattr(vectors, "COSIM_WORDS", 4)
+    for module in (vectors, vectors_steps):
+        monkeypatch.setattr(module, "COSIM_WORDS", 4)
     with pytest.raises(CodesignError, match="every step needs more than 4 words of memory.*Use --no-cosim"):
         vectors.write(bundle, Engine(bundle.hls), [], tmp_path / "a.bin", tmp_path / "b.bin")
 
@@ -176,4 +178,4 @@ def test_they_are_written_once(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_the_memory_of_co_simulation_is_the_depth_of_the_ports(bundle: Bundle) -> None:
     top = (bundle.hls / "top.cpp").read_text()
-    assert top.count(f"depth={vectors.COSIM_WORDS}\n") == top.count("m_axi ") == 4
+    assert top.count(f"depth={vectors_steps.COSIM_WORDS}\n") == top.count("m_axi ") == 4

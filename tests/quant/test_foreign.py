@@ -14,7 +14,8 @@ from codesign.ir import evaluate
 from codesign.onnx_io import import_model, quant_points
 from quant.equalize import equalize
 from quant.float_net import run_net, session
-from quant.foreign import Pixels, read_float
+from quant.foreign import read_float
+from quant.foreign_site import Pixels
 from quant.ptq import quantize_net
 from quant.ptq_run import PIXELS, Wish, calibration, quantize_file
 from quant.ptq_write import to_model

@@ -14,7 +14,8 @@ from codesign.ir import evaluate
 from codesign.onnx_io import import_model
 from quant.equalize import equalize
 from quant.float_net import run_net
-from quant.foreign import Pixels, read_float
+from quant.foreign import read_float
+from quant.foreign_site import Pixels
 from quant.ptq import layer_bits, quantize_net
 from quant.ptq_write import to_model
 from tests.engine.engines import assert_equal, simulate
