@@ -21,7 +21,11 @@ from codesign.ops import (
     DeformDwConv,
     DepthToSpace,
     DwConv,
+    GlobalSum,
     MaxPool,
+    Mix,
+    MixedConv,
+    Pick,
     Requant,
     SampledDwConv,
     Shuffle,
@@ -70,6 +74,12 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
             return _deform(op, consts[0], carrier)
         case SampledDwConv() if len(consts) == 1:
             return _sampled(op, consts[0], carrier)
+        case GlobalSum():
+            return _global_sum(carrier)
+        case Mix() | Pick():
+            return _mix(op, carrier)
+        case MixedConv() if len(consts) == 2:
+            return _mixed_conv(op, bounds[node.inputs[1]], consts[0], consts[1], carrier)
         case Requant() if len(consts) == 3:
             return _requant(op, bounds[node.inputs[0]], *consts)
     return None
@@ -177,6 +187,44 @@ def _sampled(op: SampledDwConv, weight: Array, carrier: type[Any]) -> Kernel:
             for above, beside, share in op.corners(offsets, tap)
         )
         return _weighted_sum(parts, table.repeat(4, axis=0))
+
+    return run
+
+
+def _global_sum(carrier: type[Any]) -> Kernel:
+    def run(x: Carried) -> Carried:
+        total: Carried = x.sum(axis=(1, 2), keepdims=True, dtype=carrier)
+        return total
+
+    return run
+
+
+def _mix(op: Mix | Pick, carrier: type[Any]) -> Kernel:
+    def run(x: Carried, gates: Carried) -> Carried:
+        return op.run(x.astype(carrier, copy=False), gates.astype(carrier, copy=False))
+
+    return run
+
+
+def _mixed_conv(op: MixedConv, gates: Bounds, bank: Array, shift: Array, carrier: type[Any]) -> Kernel | None:
+    """Weights of each image, and one matrix product an image."""
+    mixing = exact_float(op.sums(gates, bank))
+    if mixing is None:
+        return None
+    table = bank.reshape(len(bank), -1).astype(mixing)
+    factor = np.ldexp(np.ones(len(shift), mixing), -shift).astype(mixing)
+
+    def run(x: Carried, g: Carried) -> Carried:
+        weights = (g.reshape(-1, len(bank)).astype(mixing, copy=False) @ table).reshape(
+            len(x), -1, bank.shape[4]
+        )
+        weights = np.rint(weights * factor).clip(-op.most, op.most).astype(carrier)
+        columns = np.concatenate(
+            taps(x.astype(carrier, copy=False), op.kernel, op.stride, op.pads, 0), axis=3
+        )
+        n, h, w, k = columns.shape
+        acc: Carried = (columns.reshape(n, -1, k) @ weights).reshape(n, h, w, -1)
+        return acc
 
     return run
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign import onnx_write_mix
 from codesign.errors import TypeMismatch
 from codesign.fast import exact_float
 from codesign.ir import Array, Bounds, Graph, Node
@@ -26,7 +27,11 @@ from codesign.ops import (
     DeformDwConv,
     DepthToSpace,
     DwConv,
+    GlobalSum,
     MaxPool,
+    Mix,
+    MixedConv,
+    Pick,
     Requant,
     SampledDwConv,
     Shuffle,
@@ -42,10 +47,12 @@ PROTO = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}
 
 def export_integer(graph: Graph) -> onnx.ModelProto:
     """Inputs and outputs are float32 tensors (N, C, H, W) of whole numbers: the codes, not real values."""
-    return _Writer(graph).model()
+    return Writer(graph).model()
 
 
-class _Writer:
+class Writer:
+    """Collects nodes and initializers of one file."""
+
     def __init__(self, graph: Graph) -> None:
         self.graph, self.types, self.bounds = graph, graph.types(), graph.bounds()
         self.nodes: list[onnx.NodeProto] = []
@@ -72,11 +79,11 @@ class _Writer:
         kind = TensorProto.DOUBLE if name in self.double else TensorProto.FLOAT
         return helper.make_tensor_value_info(name, kind, ["N", c, h, w])
 
-    def _add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], output, **attributes))
         return output
 
-    def _const(self, name: str, array: npt.NDArray[Any]) -> str:
+    def const(self, name: str, array: npt.NDArray[Any]) -> str:
         self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
@@ -94,30 +101,36 @@ class _Writer:
                 self._deform(node, op)
             case SampledDwConv():
                 self._sampled(node, op)
+            case GlobalSum():
+                onnx_write_mix.global_sum(self, node)
+            case Mix() | Pick():
+                onnx_write_mix.mix(self, node, op)
+            case MixedConv():
+                onnx_write_mix.mixed_conv(self, node, op)
             case Requant():
                 self._requant(node, op)
             case MaxPool():
-                self._add("MaxPool", [x], name, kernel_shape=op.kernel, strides=op.stride, pads=op.pads)
+                self.add("MaxPool", [x], name, kernel_shape=op.kernel, strides=op.stride, pads=op.pads)
             case Upsample():
-                scales = self._const("upsample.scales", np.array([1, 1, op.factor, op.factor], np.float32))
+                scales = self.const("upsample.scales", np.array([1, 1, op.factor, op.factor], np.float32))
                 how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-                self._add("Resize", [x, "", scales], name, mode="nearest", **how)
+                self.add("Resize", [x, "", scales], name, mode="nearest", **how)
             case Add():
                 a, b = (self._shifted(node, i, n) for i, n in enumerate((op.left, op.right)))
-                self._add("Add", [a, b], name)
+                self.add("Add", [a, b], name)
             case DepthToSpace():
-                self._add("DepthToSpace", [x], name, blocksize=2, mode="DCR")
+                self.add("DepthToSpace", [x], name, blocksize=2, mode="DCR")
                 self.double |= {name} if x in self.double else set()
             case Concat():
-                self._add("Concat", list(node.inputs), name, axis=1)
+                self.add("Concat", list(node.inputs), name, axis=1)
             case Slice():
-                start, stop = self._ints(op.start), self._ints(op.stop)
-                self._add("Slice", [x, start, stop, self._ints(1)], name)
+                start, stop = self.ints(op.start), self.ints(op.stop)
+                self.add("Slice", [x, start, stop, self.ints(1)], name)
             case Shuffle():
-                grouped = self._ints(0, op.groups, c // op.groups, h, w)
-                split = self._add("Reshape", [x, grouped], f"{name}.grouped")
-                swapped = self._add("Transpose", [split], f"{name}.swapped", perm=[0, 2, 1, 3, 4])
-                self._add("Reshape", [swapped, self._ints(0, c, h, w)], name)
+                grouped = self.ints(0, op.groups, c // op.groups, h, w)
+                split = self.add("Reshape", [x, grouped], f"{name}.grouped")
+                swapped = self.add("Transpose", [split], f"{name}.swapped", perm=[0, 2, 1, 3, 4])
+                self.add("Reshape", [swapped, self.ints(0, c, h, w)], name)
             case _:
                 raise TypeMismatch(f"{name}: {type(op).__name__} has no form in standard ONNX")
 
@@ -125,11 +138,11 @@ class _Writer:
         """Input i of a node times 2^shift, which changes a float's exponent alone."""
         if not shift:
             return node.inputs[i]
-        factor = self._const(f"shift.{shift}", np.array(1 << shift, np.float32))
-        return self._add("Mul", [node.inputs[i], factor], f"{node.name}.shifted{i}")
+        factor = self.const(f"shift.{shift}", np.array(1 << shift, np.float32))
+        return self.add("Mul", [node.inputs[i], factor], f"{node.name}.shifted{i}")
 
-    def _ints(self, *values: int) -> str:
-        return self._const(f"ints.{'_'.join(map(str, values))}", np.array(values, np.int64))
+    def ints(self, *values: int) -> str:
+        return self.const(f"ints.{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def _convolution(self, node: Node, weight: Array, group: int, **window: Any) -> None:
         parts = [slice(None)] if group > 1 else self._exact_parts(node, self.bounds[node.inputs[0]])
@@ -138,12 +151,12 @@ class _Writer:
             piece = np.zeros_like(weight)
             piece[:, part] = weight[:, part]
             suffix = f".part{i}" if len(parts) > 1 else ""
-            table = self._const(node.inputs[1] + suffix, piece.astype(np.float32))
+            table = self.const(node.inputs[1] + suffix, piece.astype(np.float32))
             shape = {"kernel_shape": weight.shape[2:], "group": group}
-            names.append(self._add("Conv", [node.inputs[0], table], node.name + suffix, **shape, **window))
+            names.append(self.add("Conv", [node.inputs[0], table], node.name + suffix, **shape, **window))
         if len(parts) > 1:
-            wide = [self._add("Cast", [n], f"{n}.double", to=TensorProto.DOUBLE) for n in names]
-            self._add("Sum", wide, node.name)
+            wide = [self.add("Cast", [n], f"{n}.double", to=TensorProto.DOUBLE) for n in names]
+            self.add("Sum", wide, node.name)
             self.double.add(node.name)
         elif exact_float(self.bounds[node.name]) is not np.float32:
             raise TypeMismatch(
@@ -174,13 +187,13 @@ class _Writer:
         x, d, weight = node.inputs
         if exact_float(self.bounds[node.name]) is not np.float32:
             raise TypeMismatch(f"{node.name}: sums beyond 2^24, expected 8-bit inputs")
-        table = self._const(weight, self.graph.consts[weight].transpose(2, 0, 1)[:, None].astype(np.float32))
-        less = self._add("Sub", [d, self._const("deform.one", np.array(1, np.float32))], f"{node.name}.d")
-        template = self._const("deform.template", TEMPLATE.reshape(1, 18, 1, 1))
-        offsets = self._add("Mul", [less, template], f"{node.name}.offsets")
+        table = self.const(weight, self.graph.consts[weight].transpose(2, 0, 1)[:, None].astype(np.float32))
+        less = self.add("Sub", [d, self.const("deform.one", np.array(1, np.float32))], f"{node.name}.d")
+        template = self.const("deform.template", TEMPLATE.reshape(1, 18, 1, 1))
+        offsets = self.add("Mul", [less, template], f"{node.name}.offsets")
         group = self.types[x].shape[2]
         window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
-        self._add("DeformConv", [x, table, offsets], node.name, group=group, offset_group=1, **window)
+        self.add("DeformConv", [x, table, offsets], node.name, group=group, offset_group=1, **window)
 
     def _sampled(self, node: Node, op: SampledDwConv) -> None:
         """In float64 where float32 is not proven exact. The shares of four neighbours are made whole by x * G^2."""
@@ -189,26 +202,26 @@ class _Writer:
         float_: type[Any] = np.float32 if narrow else np.float64
 
         def limited(part: str, first: int, last: int, low: int, high: int) -> str:
-            taken = self._add(
-                "Slice", [samples, *map(self._ints, (first, last, 1))], f"{node.name}.{part}.taken"
+            taken = self.add(
+                "Slice", [samples, *map(self.ints, (first, last, 1))], f"{node.name}.{part}.taken"
             )
             if not narrow:
-                taken = self._add("Cast", [taken], f"{taken}.double", to=TensorProto.DOUBLE)
-            ends = [self._const(f"{node.name}.{part}.{v}", np.array(v, float_)) for v in (low, high)]
-            return self._add("Clip", [taken, *ends], f"{node.name}.{part}")
+                taken = self.add("Cast", [taken], f"{taken}.double", to=TensorProto.DOUBLE)
+            ends = [self.const(f"{node.name}.{part}.{v}", np.array(v, float_)) for v in (low, high)]
+            return self.add("Clip", [taken, *ends], f"{node.name}.{part}")
 
-        step = self._const(f"{node.name}.step", np.array(2.0**-op.grid, float_))
+        step = self.const(f"{node.name}.step", np.array(2.0**-op.grid, float_))
         steps = limited("offsets", 0, 18, -op.limit, op.limit)
         inputs = [
-            x if narrow else self._add("Cast", [x], f"{node.name}.x", to=TensorProto.DOUBLE),
-            self._const(weight, (self.graph.consts[weight] << 2 * op.grid).transpose(2, 0, 1)[:, None].astype(float_)),
-            self._add("Mul", [steps, step], f"{node.name}.pixels"),
+            x if narrow else self.add("Cast", [x], f"{node.name}.x", to=TensorProto.DOUBLE),
+            self.const(weight, (self.graph.consts[weight] << 2 * op.grid).transpose(2, 0, 1)[:, None].astype(float_)),
+            self.add("Mul", [steps, step], f"{node.name}.pixels"),
         ]  # fmt: skip
         if op.masked:
             inputs += ["", limited("masks", 18, 27, op.mask_low, op.mask_high)]
         group = self.types[x].shape[2]
         window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
-        self._add("DeformConv", inputs, node.name, group=group, offset_group=1, **window)
+        self.add("DeformConv", inputs, node.name, group=group, offset_group=1, **window)
         self.double |= set() if narrow else {node.name}
 
     def _requant(self, node: Node, op: Requant) -> None:
@@ -218,16 +231,16 @@ class _Writer:
         narrow = exact_float(Bounds(bias, bias), biased, product) is np.float32 and acc not in self.double
         float_: type[Any] = np.float32 if narrow else np.float64
         if not narrow and acc not in self.double:
-            acc = self._add("Cast", [acc], f"{node.name}.double", to=TensorProto.DOUBLE)
+            acc = self.add("Cast", [acc], f"{node.name}.double", to=TensorProto.DOUBLE)
         # P * 2^-shift only changes P's exponent: exact, so that Round sees the very tie.
         factor = np.ldexp(mult.astype(float_), -shift).astype(float_)
-        b = self._const(f"{node.name}.bias", bias.astype(float_).reshape(1, -1, 1, 1))
-        f = self._const(f"{node.name}.factor", factor.reshape(1, -1, 1, 1))
-        lo = self._const(f"{node.name}.lo", np.array(op.lo, float_))
-        hi = self._const(f"{node.name}.hi", np.array(op.hi, float_))
-        biased_name = self._add("Add", [acc, b], f"{node.name}.biased")
-        scaled = self._add("Mul", [biased_name, f], f"{node.name}.scaled")
-        rounded = self._add("Round", [scaled], f"{node.name}.rounded")
-        clipped = self._add("Clip", [rounded, lo, hi], node.name if narrow else f"{node.name}.clipped")
+        b = self.const(f"{node.name}.bias", bias.astype(float_).reshape(1, -1, 1, 1))
+        f = self.const(f"{node.name}.factor", factor.reshape(1, -1, 1, 1))
+        lo = self.const(f"{node.name}.lo", np.array(op.lo, float_))
+        hi = self.const(f"{node.name}.hi", np.array(op.hi, float_))
+        biased_name = self.add("Add", [acc, b], f"{node.name}.biased")
+        scaled = self.add("Mul", [biased_name, f], f"{node.name}.scaled")
+        rounded = self.add("Round", [scaled], f"{node.name}.rounded")
+        clipped = self.add("Clip", [rounded, lo, hi], node.name if narrow else f"{node.name}.clipped")
         if not narrow:
-            self._add("Cast", [clipped], node.name, to=TensorProto.FLOAT)
+            self.add("Cast", [clipped], node.name, to=TensorProto.FLOAT)

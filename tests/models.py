@@ -20,7 +20,11 @@ from codesign.ops import (
     DeformDwConv,
     DepthToSpace,
     DwConv,
+    GlobalSum,
     MaxPool,
+    Mix,
+    MixedConv,
+    Pick,
     Requant,
     SampledDwConv,
     Shuffle,
@@ -134,6 +138,24 @@ class Builder:
         self.add(name, op, x, samples, weight)
         return self.requant(name, **requant)
 
+    def gates(self, name: str, x: str, count: int, **requant: Any) -> str:
+        """Gates of a map: its whole-map sum, then a 1x1 convolution, both requantized."""
+        h, w, _ = self.types[x].shape
+        mean = self.requant(self.add(f"{name}.sum", GlobalSum((h, w)), x))
+        return self.conv(name, mean, count, **requant)
+
+    def mixed_conv(
+        self, name: str, x: str, gates: str, cout: int, op: MixedConv, bits: IntType = I8, **requant: Any
+    ) -> str:  # fmt: skip
+        """A bank of weights for as many gates, shifts that keep mixed weights lively, and the convolution."""
+        experts, cin = self.types[gates].shape[2], self.types[x].shape[2]
+        bank = self.weight(name, (experts, *op.kernel, cin, cout), bits)
+        sums = np.einsum("k,kijco->ijco", self.values[gates].reshape(-1), self.consts[bank])
+        spread = np.abs(sums).max(axis=(0, 1, 2)).clip(1) / (1.2 * op.most)
+        shift = self.const(f"{name}.mixshift", np.rint(np.log2(spread)).clip(0), I8)
+        self.add(name, op, x, gates, bank, shift)
+        return self.requant(name, **requant)
+
     def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:
         scales = scales or {}
         every = {name: scales.get(name, 2.0**-7) for name in (*self.inputs, *outputs)}
@@ -219,6 +241,26 @@ def random_residual_graph(seed: int = 0, size: int = 32, width: int = 10, bits: 
     b.add("up", DepthToSpace(), "up.phases")
     b.add("pyramid", Add(), b.requant("up"), early)
     b.conv("head", b.requant("pyramid"), 2, kernel=3, bits=I8, result="hm", out=I8)
+    return b.graph(("hm",), {"hm": 2.0**-4})
+
+
+def random_mixing_graph(
+    seed: int = 0, size: tuple[int, int] = (12, 10), width: int = 10, bits: IntType = I8
+) -> Graph:
+    """Gates computed from the image, in every use: of channels, of branches, of sets, of experts' weights."""
+    b = Builder(seed)
+    x = b.conv("stem", b.input("image", (*size, 3)), width, kernel=3, bits=I8)
+    b.add("gated", Mix(), x, b.gates("gate", x, width))
+    x = b.requant("gated", out=I8)
+    left, right = b.conv("left", x, width, kernel=3), b.dwconv("right", x)
+    both = b.add("both", Concat(), left, right)
+    b.add("chosen", Mix(2), both, b.gates("choice", both, 2 * width))
+    x = b.requant("chosen")
+    b.add("picked", Pick(2, 100), b.conv("wide", x, 2 * width, out=I8), b.gates("pick", x, width))
+    x = b.requant("picked")
+    gates = b.gates("experts", x, 3)
+    x = b.mixed_conv("mixed", x, gates, width, MixedConv((3, 3), pads=(1, 1, 1, 1)), bits)
+    b.mixed_conv("head", x, gates, 2, MixedConv(bits=8), bits, result="hm", out=I8)
     return b.graph(("hm",), {"hm": 2.0**-4})
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from codesign.errors import TypeMismatch
 from codesign.ir import Graph, IntType, Node, TensorType, evaluate
 from codesign.onnx_io import export_integer, import_model
-from codesign.ops import Conv, DwConv
+from codesign.ops import Conv, DwConv, GlobalSum
 from tests.kernels import needs_deform_conv
-from tests.models import Builder, random_codenet_graph, random_feeds
+from tests.models import I4, I8, Builder, random_codenet_graph, random_feeds, random_mixing_graph
 from tests.onnx_models import nchw, nhwc, run_onnx
 from tests.test_fast import wide
 from tests.test_onnx_import import MINI
@@ -40,6 +40,23 @@ def assert_exact(graph, feeds):
 def test_networks(seed, batch, stem, max_offset):
     graph = random_codenet_graph(seed, (32, 64), stem=stem, max_offset=max_offset)
     assert_exact(graph, random_feeds(graph, seed, batch))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("bits", [I4, I8])
+def test_factors_computed_from_the_image(bits, batch):
+    """Each image of a batch has gates and weights of its own."""
+    graph = random_mixing_graph(3, bits=bits)
+    assert_exact(graph, random_feeds(graph, batch=batch))
+
+
+def test_a_sum_of_a_large_map_is_exact():
+    """Beyond 2^24, hence in float64."""
+    b = Builder()
+    b.add("sum", GlobalSum((300, 300)), b.input("x", (300, 300, 2), IntType(8, False)))
+    graph = b.graph((b.requant("sum"),))
+    assert_exact(graph, random_feeds(graph))
+    assert_exact(graph, {"x": np.full((1, 300, 300, 2), 255)})
 
 
 @needs_deform_conv

@@ -6,7 +6,11 @@ from codesign.ops.conv import Conv
 from codesign.ops.deform_dwconv import DeformDwConv
 from codesign.ops.depth_to_space import DepthToSpace
 from codesign.ops.dwconv import DwConv
+from codesign.ops.global_sum import GlobalSum
 from codesign.ops.maxpool import MaxPool
+from codesign.ops.mix import Mix
+from codesign.ops.mixed_conv import MixedConv
+from codesign.ops.pick import Pick
 from codesign.ops.requant import Requant
 from codesign.ops.sampled_dwconv import SampledDwConv
 from codesign.ops.shuffle import Shuffle
@@ -14,7 +18,8 @@ from codesign.ops.slice import Slice
 from codesign.ops.upsample import Upsample
 
 OPS = (
-    Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv, Shuffle, Slice, Upsample,
+    Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, GlobalSum, MaxPool, Mix, MixedConv, Pick, Requant,
+    SampledDwConv, Shuffle, Slice, Upsample,
 )  # fmt: skip
 DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
@@ -27,7 +32,11 @@ __all__ = [
     "DeformDwConv",
     "DepthToSpace",
     "DwConv",
+    "GlobalSum",
     "MaxPool",
+    "Mix",
+    "MixedConv",
+    "Pick",
     "Requant",
     "SampledDwConv",
     "Shuffle",
