@@ -13,6 +13,7 @@ import typer
 
 from codesign import (
     __version__,
+    cli_ablate,
     cli_board,
     cli_cascade,
     cli_common,
@@ -61,6 +62,7 @@ def _options(
 for module in (
     cli_compile,
     cli_train,
+    cli_ablate,
     cli_verify,
     cli_compare,
     cli_detect,

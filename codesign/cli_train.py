@@ -1,15 +1,12 @@
-"""Verbs of the torch side: train, quantize, export, ablate. They load torch when they are called."""
+"""Verbs of the torch side: train, quantize, export. They load torch when they are called."""
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from codesign.cli_common import (
     Json,
@@ -17,13 +14,12 @@ from codesign.cli_common import (
     figure,
     needs_torch,
     note,
-    out,
     print_json,
-    progress,
     table,
     verb,
     working,
 )
+from codesign.cli_watch import Watch
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a run, as `codesign train` made it.")]
 
@@ -32,7 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  codesign train codenet-tiny -o runs/tiny")(train)
     app.command(epilog="Example:  codesign quantize runs/tiny")(quantize)
     app.command(epilog="Example:  codesign export runs/tiny -o model.onnx")(export)
-    app.command(epilog="Example:  codesign ablate -o runs/ablation --data scenes --seeds 3")(ablate)
 
 
 @verb
@@ -62,7 +57,7 @@ def train(
     wanted = load_recipe(recipe)
     given: dict[str, Any] = {"data": data, "held_out": held_out, "seed": seed, "start": start and str(start)}
     wanted = replace(wanted, **{k: v for k, v in given.items() if v is not None})
-    with _Watch("Training in float") as watch:
+    with Watch("Training in float") as watch:
         figures = train_float(wanted, output, watch.report, watch.say)
     _show(figures, output, as_json)
 
@@ -156,7 +151,7 @@ def quantize(
             "codesign quantize: --seed and --data make a run of its own, without --search. Name its folder with -o."
         )
     folder = output or run
-    with _Watch("Quantizing") as watch:
+    with Watch("Quantizing") as watch:
         if search:
             from quant.search import search as search_bits
 
@@ -217,75 +212,6 @@ def export(
         print_json(card)
     else:
         note(f"Wrote {target} and its card {target.with_suffix('.json')}.")
-
-
-@verb
-def ablate(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the ablation; an interrupted one goes on.")
-    ],
-    data: Annotated[
-        str, typer.Option(help="scenes, bccd, or both with a comma between; bccd wants CODESIGN_BCCD.")
-    ] = "scenes",
-    only: Annotated[
-        str | None, typer.Option(help="Train only these operators now: names with commas between.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How often each network is trained.")] = 1,
-    start: Annotated[
-        Path | None,
-        typer.Option(help="Begin with this run's network, but for the decoder (else it is pretrained)."),
-    ] = None,
-    integers: Annotated[bool, typer.Option(help="Quantize what the engine runs, too.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Compare operators of the decoder, from dense 3x3 to deformable, in accuracy and in what they cost.
-
-    Several of these, each with other operators in --only, may work in one folder.
-    """
-    needs_torch("ablate")
-    from quant.ablation.command import RESULTS
-    from quant.ablation.command import ablate as ablated
-
-    sets, names = data.split(","), only.split(",") if only else ()
-    with _Watch("Ablation") as watch:
-        text = ablated(output, sets, names, seeds, start, integers, watch.report, watch.say)
-    if as_json:
-        print_json(json.loads((output / RESULTS).read_text(encoding="utf-8")))
-    else:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Watch:
-    """A progress bar for training; without a terminal one line every thousand steps."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.stack = what, ExitStack()
-
-    def __enter__(self) -> _Watch:
-        columns = (
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bar = self.stack.enter_context(progress(*columns))
-        self.task = self.bar.add_task(self.what, total=None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def report(self, p: Any) -> None:
-        """Called by the training loop every few steps with a quant.train.Progress."""
-        text = f"{self.what}: loss {p.loss:.3f}, {p.size} px, {p.images_per_s:.0f} images/s"
-        self.bar.update(self.task, total=p.steps, completed=p.step, description=text)
-        if not self.bar.console.is_terminal and p.step % 1000 == 0:
-            note(f"step {p.step} of {p.steps}: loss {p.loss:.3f}, {p.images_per_s:.0f} images/s")
-
-    def say(self, text: str) -> None:
-        self.bar.update(self.task, description=text.capitalize())
-        if not self.bar.console.is_terminal:
-            note(text)
 
 
 NAMES = {"float": "float", "ptq": "quantized, not trained", "fake-quant": "fake-quant", "integer": "integer"}

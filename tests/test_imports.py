@@ -65,7 +65,10 @@ ALLOWED = {
     "quant/hls4ml.py": QUANT | {"hls4ml"},
     # The ablation asks the compiler what each operator would cost.
     "quant/ablation/costs.py": QUANT
-    | {f"codesign.{name}" for name in ("board", "dram", "estimate", "onnx_io", "plan")},
+    | {
+        f"codesign.{name}"
+        for name in ("board", "dram", "estimate", "onnx_io", "plan", "program", "resources")
+    },
 }
 # The verbs of the torch side load it when they are called, not before.
 LAZY = {"codesign/cli": {"quant"}}

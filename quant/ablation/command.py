@@ -9,16 +9,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from codesign.errors import CodesignError
+from quant.ablation import comparison, results
 from quant.ablation.costs import Cost, costs
-from quant.ablation.results import markdown, picture, rows
 from quant.ablation.runs import SETS, Run, accuracy_of, backbone, perform, read_recipes, recipe_of, runs
-from quant.ablation.variants import VARIANTS
+from quant.ablation.studies import PUBLISHED, Study
 from quant.data.specs import load
 from quant.pipeline import configuration
 from quant.recipe import Recipe
 from quant.train import Report
 
-COSTS, RESULTS, TABLE, PICTURE = "costs.json", "results.json", "ablation.md", "ablation.png"
+COSTS, RESULTS = "costs.json", "results.json"
 Say = Callable[[str], None]
 
 
@@ -35,14 +35,15 @@ def ablate(
     integers: bool = True,
     report: Report | None = None,
     say: Say | None = None,
+    study: Study = PUBLISHED,
 ) -> str:
-    """Do what is missing of an ablation in `out`, and return its table. A killed one goes on where it was.
+    """Do what is missing of a study in `out`, and return its table. A killed one goes on where it was.
 
     `variants`: only these are trained now. `integers`: those that the engine runs are quantized too.
-    Raises AblationError for an unknown variant.
+    Studies may share a folder: what both have is trained once. Raises AblationError for an unknown variant.
     """
     say = say or (lambda _: None)
-    known = [v.name for v in VARIANTS]
+    known = study.names
     unknown = [v for v in variants if v not in known]
     if unknown:
         raise AblationError(
@@ -57,7 +58,7 @@ def ablate(
     classes = {
         name: len(load(recipe.data).classes) for name, recipe in recipes.items()
     }  # or a set is missing
-    counted = _costs(out, first, classes[data[0]], say)
+    counted = _costs(out, study, first, classes[data[0]], say)
     backbone(out, first, start, report)
     every = list(runs(out, data, known, seeds))
     for run in every:
@@ -66,29 +67,33 @@ def ablate(
         say(f"{run.variant.title} on {run.data}, seed {run.seed}")
         integer = integers and counted[run.variant.name].kind == "estimated"
         perform(run, recipe_of(run, recipes, out), integer, report, say)
-        _publish(out, every, counted, data, seeds, recipes)
-    return _publish(out, every, counted, data, seeds, recipes)
+        _publish(out, study, every, counted, data, seeds, recipes)
+    return _publish(out, study, every, counted, data, seeds, recipes)
 
 
-def _costs(out: Path, recipe: Recipe, classes: int, say: Say) -> dict[str, Cost]:
+def _costs(out: Path, study: Study, recipe: Recipe, classes: int, say: Say) -> dict[str, Cost]:
+    """From the file, if it has all of the study's."""
     path = out / COSTS
-    if not path.is_file():
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    if not kept.keys() >= set(study.names):
         say("estimating what each operator costs")
         size = max(p.shape for p in recipe.float_stage.phases)
-        found = costs(replace(configuration(recipe, classes), size=size))
-        _write(path, json.dumps({k: asdict(v) for k, v in found.items()}, indent=2) + "\n")
-    return {k: Cost(**v) for k, v in json.loads(path.read_text()).items()}
+        found = costs(replace(configuration(recipe, classes), size=size), study)
+        kept |= {k: asdict(v) for k, v in found.items()}
+        _write(path, json.dumps(kept, indent=2) + "\n")
+    return {k: Cost(**v) for k, v in kept.items() if k in study.names}
 
 
 def _publish(
     out: Path,
+    study: Study,
     every: Sequence[Run],
     counted: dict[str, Cost],
     data: Sequence[str],
     seeds: int,
     recipes: dict[str, Recipe],
 ) -> str:
-    table = rows(every, counted)
+    table = results.rows(every, counted, study.variants)
     trained = {d: sum(p.images for p in r.float_stage.phases) for d, r in recipes.items()}
     sizes = {
         d: "x".join(map(str, max(p.shape for p in r.float_stage.phases)[::-1])) for d, r in recipes.items()
@@ -96,15 +101,16 @@ def _publish(
     network = f"{recipes[data[0]].model}, float, " + ", ".join(
         f"{n:,} images of {sizes[d]} of {d}" for d, n in trained.items()
     )
-    text = markdown(table, data, seeds, network)
-    results = [
+    shown = comparison if study.engine_only else results
+    text = shown.markdown(table, data, seeds, network)
+    measured = [
         {"data": r.data, "variant": r.variant.name, "seed": r.seed, **accuracy_of(r)}
         for r in every
         if accuracy_of(r)
     ]
-    _write(out / RESULTS, json.dumps(results, indent=2) + "\n")
-    _write(out / TABLE, text)
-    picture(table, data).savefig(out / PICTURE, dpi=80)
+    _write(out / RESULTS, json.dumps(measured, indent=2) + "\n")
+    _write(out / f"{study.name}.md", text)
+    shown.picture(table, data).savefig(out / f"{study.name}.png", dpi=80)
     return text
 
 

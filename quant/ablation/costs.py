@@ -29,7 +29,10 @@ from codesign.errors import CodesignError
 from codesign.estimate import Estimate, StepCost, estimate
 from codesign.onnx_io import import_model
 from codesign.plan import plan
-from quant.ablation.variants import DENSE, PLAIN, ROUNDED, VARIANTS, Variant
+from codesign.program import EngineConfig
+from codesign.resources import resources
+from quant.ablation.studies import PUBLISHED, Study
+from quant.ablation.variants import DENSE, PLAIN, ROUNDED, Variant
 from quant.calibrate import calibrate
 from quant.export import to_onnx
 from quant.models import ModelConfig, build, mac_count, parameter_count
@@ -42,7 +45,10 @@ TAPS, NEIGHBOURS = 9, 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one frame. `kind` says where cycles and bytes come from: estimated or reckoned."""
+    """Of one frame. `kind` says where cycles and bytes come from: estimated or reckoned.
+
+    `engine`: LUTs, registers, DSPs and BRAM36 of the smallest engine that runs it, estimated; of what is reckoned none.
+    """
 
     kind: str
     parameters: int
@@ -51,10 +57,14 @@ class Cost:
     read_bytes: int
     written_bytes: int
     milliseconds: float
+    engine: tuple[int, int, int, int] | None = None
 
 
-def engine_estimate(config: ModelConfig, board: Board) -> Estimate:
-    """Of a network with random weights, which change no cycle. Raises CodesignError where the engine lacks a unit."""
+def engine_estimate(config: ModelConfig, board: Board) -> tuple[Estimate, EngineConfig]:
+    """Of a network with random weights, which change no cycle, and the engine that is just large enough.
+
+    Raises CodesignError where the engine lacks a unit.
+    """
     torch.manual_seed(0)
     twin = quantize_model(build(config).eval())
     calibrate(twin, [torch.rand(1, 3, *config.size) * 2 - 1])
@@ -62,31 +72,37 @@ def engine_estimate(config: ModelConfig, board: Board) -> Estimate:
         path = Path(folder) / f"{config.name}.onnx"
         path.write_bytes(to_onnx(twin, config.size).SerializeToString())
         planned = plan(import_model(path), LANES, array=ARRAY)
-    return estimate(planned.program, planned.config, board)
+    return estimate(planned.program, planned.config, board), planned.config
 
 
-def costs(config: ModelConfig, board: str = BOARD) -> dict[str, Cost]:
-    """Cost of every variant by name."""
+def costs(config: ModelConfig, study: Study = PUBLISHED, board: str = BOARD) -> dict[str, Cost]:
+    """Cost of every variant of a study by name. Raises CodesignError where one does not run that has to."""
     facts = load_board(board)
     run: dict[str, Estimate] = {}
-    for v in VARIANTS:
+    engines: dict[str, EngineConfig] = {}
+    for v in study.variants:
         changed = v.of(config)
         sampled = changed.spatial == "deformable" and changed.offsets == "bounded"
         if changed.spatial == "full-deformable" or (changed.sampling == "bilinear" and not sampled):
             continue  # no integers, so no file to ask with
         try:
-            run[v.name] = engine_estimate(changed, facts)
+            run[v.name], engines[v.name] = engine_estimate(changed, facts)
         except CodesignError:
-            if v.name in (PLAIN, ROUNDED, DENSE):
+            if study.engine_only or v.name in (PLAIN, ROUNDED, DENSE):
                 raise
-    return {v.name: _cost(v, config, run, facts) for v in VARIANTS}
+    return {v.name: _cost(v, config, run, engines.get(v.name), facts) for v in study.variants}
 
 
-def _cost(v: Variant, config: ModelConfig, run: Mapping[str, Estimate], board: Board) -> Cost:
+def _cost(
+    v: Variant, config: ModelConfig, run: Mapping[str, Estimate], engine: EngineConfig | None, board: Board
+) -> Cost:
     changed = v.of(config)
-    found = run.get(v.name)
-    if found is not None:
+    found, built = run.get(v.name), None
+    if found is not None and engine is not None:
         kind, cycles, read, written = "estimated", found.cycles, found.read_bytes, found.written_bytes
+        needed = resources(engine)
+        dsps, luts = needed.on(board)
+        built = (luts, needed.ffs, dsps, needed.bram36)
     else:
         kind, (cycles, read, written) = "reckoned", reckoned(changed, run, board)
     return Cost(
@@ -97,6 +113,7 @@ def _cost(v: Variant, config: ModelConfig, run: Mapping[str, Estimate], board: B
         read,
         written,
         1e3 * cycles / (board.clock_mhz * 1e6),
+        built,
     )
 
 

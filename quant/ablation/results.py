@@ -23,14 +23,14 @@ class Row:
     cost: Cost
 
 
-def rows(done: Iterable[Run], costs: Mapping[str, Cost]) -> list[Row]:
-    """One for each variant, in the order of VARIANTS, from what has been measured so far."""
-    found: dict[str, dict[str, dict[int, float]]] = {v.name: {} for v in VARIANTS}
+def rows(done: Iterable[Run], costs: Mapping[str, Cost], variants: Sequence[Variant] = VARIANTS) -> list[Row]:
+    """One for each variant, in their order, from what has been measured so far."""
+    found: dict[str, dict[str, dict[int, float]]] = {v.name: {} for v in variants}
     for run in done:
         for kind, ap50 in accuracy_of(run).items():
             column = run.data if kind == "float" else f"{run.data}, integers"
             found[run.variant.name].setdefault(column, {})[run.seed] = ap50
-    return [Row(v, found[v.name], costs[v.name]) for v in VARIANTS]
+    return [Row(v, found[v.name], costs[v.name]) for v in variants]
 
 
 def gains(table: Sequence[Row], column: str) -> list[tuple[float, float]]:
@@ -55,7 +55,7 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
     columns = [c for d in data for c in (d, f"{d}, integers") if any(r.accuracy.get(c) for r in table)]
     head = ["operator", "published VOC AP", *(f"{c} AP50" for c in columns)]
     head += ["parameters", "MMAC", "kcycles", "DRAM kB", ""]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for row in table:
         published = "" if row.variant.published is None else f"{row.variant.published:.1f}"
         cost = row.cost
@@ -67,7 +67,7 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
             f"{cost.cycles / 1e3:.0f}",
             f"{moved:,.0f}",
         ]
-        lines.append(_line([*cells, cost.kind]))
+        lines.append(line([*cells, cost.kind]))
     asked = sum(len(r.accuracy.get(d, {})) for r in table for d in data), len(table) * len(data) * seeds
     part = "" if asked[0] == asked[1] else f" A part of the ablation: {asked[0]} of {asked[1]} networks."
     lines += ["", f"{network}; {seeds} seed{'s' * (seeds > 1)}, mean ± standard deviation.{part}"]
@@ -75,7 +75,7 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
     return "\n".join([*lines, *(answer(table, c) for c in data)]) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

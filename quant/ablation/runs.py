@@ -15,7 +15,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from quant.ablation.variants import Variant, variant
+from quant.ablation.studies import variant
+from quant.ablation.variants import Variant
 from quant.data.specs import load
 from quant.feed import TrainingCrops
 from quant.models import build

@@ -65,8 +65,3 @@ VARIANTS = (
     ),
 )
 DENSE, PLAIN, FREE, ROUNDED = "dense3x3", "dw3x3", "deform-free", "deform-rounded"
-
-
-def variant(name: str) -> Variant:
-    """Raises KeyError for an unknown name."""
-    return {v.name: v for v in VARIANTS}[name]

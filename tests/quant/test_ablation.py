@@ -19,12 +19,13 @@ from tests.kernels import needs_deform_conv
 
 pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
-from quant.ablation import command, costs, runs
+from quant.ablation import command, comparison, costs, runs
 from quant.ablation.command import AblationError, ablate
 from quant.ablation.costs import Cost, reckoned
 from quant.ablation.results import answer, gains, markdown, picture, rows
 from quant.ablation.runs import Run
-from quant.ablation.variants import VARIANTS, variant
+from quant.ablation.studies import PUBLISHED, STUDIES, Study, variant
+from quant.ablation.variants import VARIANTS
 
 SMALL = ModelConfig("mini", (64, 64), "stride4", (8, 16, 24, 32, 40), (1, 1, 1), (24, 16, 16), 16, classes=12)
 RECIPE = """
@@ -53,8 +54,8 @@ def cost(kind: str = "reckoned") -> Cost:
     return Cost(kind, 1000, 2_000_000, 30_000, 40_000, 5_000, 0.12)
 
 
-def fake(kinds: dict[str, str] | None = None) -> dict[str, Cost]:
-    return {v.name: cost((kinds or {}).get(v.name, "reckoned")) for v in VARIANTS}
+def fake(kinds: dict[str, str] | None = None, study: Study = PUBLISHED) -> dict[str, Cost]:
+    return {name: cost((kinds or {}).get(name, "reckoned")) for name in study.names}
 
 
 def test_every_operator_is_a_network_of_its_own() -> None:
@@ -151,6 +152,50 @@ def test_the_table_says_what_is_missing_and_what_is_kept(tmp_path: Path) -> None
     assert width > 300 and height > 200
 
 
+def test_operators_beside_the_plain_window(tmp_path: Path) -> None:
+    study = STUDIES["dynamic"]
+    every = [
+        done(tmp_path, "dw3x3", 0, 0.30, integer=0.28), done(tmp_path, "dw3x3", 1, 0.32, integer=0.30),
+        done(tmp_path, "deform-rounded", 0, 0.35, integer=0.34),
+        done(tmp_path, "deform-rounded", 1, 0.30, integer=0.28),
+    ]  # fmt: skip
+    counted = fake({}, study) | {
+        "dw3x3": replace(cost("estimated"), engine=(9000, 8000, 100, 40)),
+        "deform-rounded": replace(cost("estimated"), engine=(9500, 8200, 98, 40)),
+    }
+    table = rows(every, counted, study.variants)
+    lines = comparison.markdown(table, ["scenes"], 2, "mini").splitlines()
+    assert lines[0] == (
+        "| operator | parameters | MMAC | kcycles | DRAM kB | +LUT | +FF | +DSP | +BRAM36 "
+        "| scenes AP50, float | integers | against depthwise 3x3 |"
+    )
+    plain, ours = "| depthwise 3x3 | 1,000 | 2.0 | 30 | 45 |", "| deformable, one dilation a pixel (CoDeNet) "
+    assert f"{plain} 9,000 | 8,000 | 100 | 40 | 31.0 ± 1.4 | 29.0 ± 1.4 |  |" in lines
+    assert (
+        f"{ours}| 1,000 | 2.0 | 30 | 45 | +500 | +200 | -2 | +0 | 32.5 ± 3.5 | 31.0 ± 4.2 | +2.0 ± 5.7 |"
+        in lines
+    )
+    asked = 2 * len(study.variants)
+    assert (
+        f"mini; 2 seeds, mean ± standard deviation. A part of the comparison: 4 of {asked} networks." in lines
+    )
+    comparison.picture(table, ["scenes"]).savefig(tmp_path / "p.png", dpi=60)
+    width, height = Image.open(tmp_path / "p.png").size
+    assert width > 300 and height > 200
+
+
+def test_studies_share_what_both_have(small: None, tmp_path: Path) -> None:
+    only = ("dw3x3",)
+    ablate(tmp_path, ("first",), only, integers=False)
+    trained = (tmp_path / "first" / "dw3x3-0" / "float.safetensors").stat().st_mtime_ns
+    text = ablate(tmp_path, ("first",), only, integers=False, study=STUDIES["dynamic"])
+    assert (tmp_path / "first" / "dw3x3-0" / "float.safetensors").stat().st_mtime_ns == trained
+    assert text == (tmp_path / "dynamic.md").read_text() and "| depthwise 3x3 |" in text
+    assert (tmp_path / "ablation.md").is_file() and (tmp_path / "dynamic.png").is_file()
+    kept = json.loads((tmp_path / "costs.json").read_text())
+    assert kept.keys() == {name for study in STUDIES.values() for name in study.names}
+
+
 @pytest.mark.parametrize(
     ("free", "end"),
     [
@@ -181,7 +226,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = {name: tmp_path / f"{name}.toml" for name in ("first", "second")}
     monkeypatch.setattr(runs, "SETS", sets)
     monkeypatch.setattr(command, "SETS", sets)
-    monkeypatch.setattr(command, "costs", lambda config: fake({"deform-rounded": "estimated"}))
+    monkeypatch.setattr(command, "costs", lambda config, study: fake({"deform-rounded": "estimated"}, study))
 
 
 def test_a_killed_ablation_goes_on_and_ends_as_one_that_was_not(

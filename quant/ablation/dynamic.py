@@ -1,0 +1,20 @@
+"""Operators that look at the frame to decide where to sample, what to weigh or what to skip: what the engine runs.
+
+Each stands in the place of the decoder's depthwise 3x3 (or of what its title says); the blocks are those of
+quant.dynamic. One line an operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quant.ablation.variants import PLAIN, VARIANTS
+
+_KNOWN = {v.name: replace(v, published=None) for v in VARIANTS}
+
+DYNAMIC = (
+    _KNOWN[PLAIN],
+    replace(_KNOWN["deform-rounded"], title="deformable, one dilation a pixel (CoDeNet)"),
+    replace(_KNOWN["deform-bounded"], title="deformable, bounded (DCNv1)"),
+    replace(_KNOWN["deform-modulated"], title="deformable, bounded, masks (DCNv2)"),
+)
