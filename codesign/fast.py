@@ -31,6 +31,7 @@ from codesign.ops import (
     Shuffle,
     Slice,
     Upsample,
+    VariedDwConv,
 )
 from codesign.ops.op import taps
 
@@ -74,6 +75,8 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
             return _deform(op, consts[0], carrier)
         case SampledDwConv() if len(consts) == 1:
             return _sampled(op, consts[0], carrier)
+        case VariedDwConv() if len(consts) == 1:
+            return _varied(op, consts[0], carrier)
         case GlobalSum():
             return _global_sum(carrier)
         case Mix() | Pick():
@@ -169,24 +172,30 @@ def _deform(op: DeformDwConv, weight: Array, carrier: type[Any]) -> Kernel:
 
 
 def _sampled(op: SampledDwConv, weight: Array, carrier: type[Any]) -> Kernel:
-    table, reach = weight.reshape(9, -1).astype(carrier), op.max_offset + 2
+    table, reach = weight.reshape(op.count, -1).astype(carrier), op.max_offset + max(op.kernel) // 2 + 1
 
     def run(x: Carried, samples: Carried) -> Carried:
-        (n, h, w, c), (_, oh, ow, _) = x.shape, samples.shape
+        n, h, w, c = x.shape
         rows = np.pad(x.astype(carrier, copy=False), ((0, 0), (reach, reach), (reach, reach), (0, 0)))
         rows, width, height = rows.reshape(-1, c), w + 2 * reach, h + 2 * reach
         image = np.arange(n)[:, None, None] * (height * width)
-        centre = (
-            (np.arange(oh)[:, None] * op.stride[0] + reach) * width + np.arange(ow) * op.stride[1] + reach
-        )
         offsets, masks = op.limited(np.asarray(samples, np.int64))
         parts = (
-            rows[image + centre + above * width + beside]
+            rows[image + (row + reach) * width + col + reach]
             * (share * masks[..., tap])[..., None].astype(carrier)
-            for tap in range(9)
-            for above, beside, share in op.corners(offsets, tap)
+            for tap in range(op.count)
+            for row, col, share in op.corners(offsets, tap, (h, w))
         )
         return _weighted_sum(parts, table.repeat(4, axis=0))
+
+    return run
+
+
+def _varied(op: VariedDwConv, weight: Array, carrier: type[Any]) -> Kernel:
+    table = np.moveaxis(weight.astype(carrier), 2, 0)
+
+    def run(x: Carried) -> Carried:
+        return _weighted_sum(taps(x.astype(carrier, copy=False), (3, 3), op.stride, (1, 1, 1, 1), 0), table)
 
     return run
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from codesign import onnx_write_mix
+from codesign import onnx_write_mix, onnx_write_sample
 from codesign.errors import TypeMismatch
 from codesign.fast import exact_float
 from codesign.ir import Array, Bounds, Graph, Node
@@ -37,6 +37,7 @@ from codesign.ops import (
     Shuffle,
     Slice,
     Upsample,
+    VariedDwConv,
 )
 from codesign.ops.op import product_bounds
 
@@ -100,7 +101,9 @@ class Writer:
             case DeformDwConv():
                 self._deform(node, op)
             case SampledDwConv():
-                self._sampled(node, op)
+                onnx_write_sample.sampled(self, node, op)
+            case VariedDwConv():
+                onnx_write_sample.varied(self, node, op)
             case GlobalSum():
                 onnx_write_mix.global_sum(self, node)
             case Mix() | Pick():
@@ -194,35 +197,6 @@ class Writer:
         group = self.types[x].shape[2]
         window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
         self.add("DeformConv", [x, table, offsets], node.name, group=group, offset_group=1, **window)
-
-    def _sampled(self, node: Node, op: SampledDwConv) -> None:
-        """In float64 where float32 is not proven exact. The shares of four neighbours are made whole by x * G^2."""
-        x, samples, weight = node.inputs
-        narrow = exact_float(self.bounds[node.name]) is np.float32
-        float_: type[Any] = np.float32 if narrow else np.float64
-
-        def limited(part: str, first: int, last: int, low: int, high: int) -> str:
-            taken = self.add(
-                "Slice", [samples, *map(self.ints, (first, last, 1))], f"{node.name}.{part}.taken"
-            )
-            if not narrow:
-                taken = self.add("Cast", [taken], f"{taken}.double", to=TensorProto.DOUBLE)
-            ends = [self.const(f"{node.name}.{part}.{v}", np.array(v, float_)) for v in (low, high)]
-            return self.add("Clip", [taken, *ends], f"{node.name}.{part}")
-
-        step = self.const(f"{node.name}.step", np.array(2.0**-op.grid, float_))
-        steps = limited("offsets", 0, 18, -op.limit, op.limit)
-        inputs = [
-            x if narrow else self.add("Cast", [x], f"{node.name}.x", to=TensorProto.DOUBLE),
-            self.const(weight, (self.graph.consts[weight] << 2 * op.grid).transpose(2, 0, 1)[:, None].astype(float_)),
-            self.add("Mul", [steps, step], f"{node.name}.pixels"),
-        ]  # fmt: skip
-        if op.masked:
-            inputs += ["", limited("masks", 18, 27, op.mask_low, op.mask_high)]
-        group = self.types[x].shape[2]
-        window = {"kernel_shape": [3, 3], "strides": op.stride, "pads": [1, 1, 1, 1]}
-        self.add("DeformConv", inputs, node.name, group=group, offset_group=1, **window)
-        self.double |= set() if narrow else {node.name}
 
     def _requant(self, node: Node, op: Requant) -> None:
         acc, (bias, mult, shift) = node.inputs[0], (self.graph.consts[s] for s in node.inputs[1:])

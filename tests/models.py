@@ -30,6 +30,7 @@ from codesign.ops import (
     Shuffle,
     Slice,
     Upsample,
+    VariedDwConv,
 )
 from codesign.ops.op import Op
 
@@ -134,7 +135,7 @@ class Builder:
         samples = self.conv(
             f"{name}.samples", x, op.channels, stride=op.stride[0], bits=I8, out=I8, lo=lo, hi=hi
         )
-        weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
+        weight = self.weight(name, (*op.kernel, self.types[x].shape[2]), bits)
         self.add(name, op, x, samples, weight)
         return self.requant(name, **requant)
 
@@ -154,6 +155,13 @@ class Builder:
         spread = np.abs(sums).max(axis=(0, 1, 2)).clip(1) / (1.2 * op.most)
         shift = self.const(f"{name}.mixshift", np.rint(np.log2(spread)).clip(0), I8)
         self.add(name, op, x, gates, bank, shift)
+        return self.requant(name, **requant)
+
+    def varied(self, name: str, x: str, stride: int = 1, bits: IntType = I8, **requant: Any) -> str:
+        """A depthwise convolution with weights of its own at every pixel."""
+        h, w, c = self.types[x].shape
+        weight = self.weight(name, (-(-h // stride), -(-w // stride), 9, c), bits)
+        self.add(name, VariedDwConv((stride, stride)), x, weight)
         return self.requant(name, **requant)
 
     def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:

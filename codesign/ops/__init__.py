@@ -16,10 +16,11 @@ from codesign.ops.sampled_dwconv import SampledDwConv
 from codesign.ops.shuffle import Shuffle
 from codesign.ops.slice import Slice
 from codesign.ops.upsample import Upsample
+from codesign.ops.varied_dwconv import VariedDwConv
 
 OPS = (
     Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, GlobalSum, MaxPool, Mix, MixedConv, Pick, Requant,
-    SampledDwConv, Shuffle, Slice, Upsample,
+    SampledDwConv, Shuffle, Slice, Upsample, VariedDwConv,
 )  # fmt: skip
 DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
@@ -42,4 +43,5 @@ __all__ = [
     "Shuffle",
     "Slice",
     "Upsample",
+    "VariedDwConv",
 ]

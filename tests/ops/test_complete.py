@@ -9,11 +9,24 @@ import pytest
 from codesign import fast, ops
 from codesign.ir import evaluate
 from codesign.onnx_io import export_integer
-from tests.models import random_codenet_graph, random_feeds, random_mixing_graph, random_residual_graph
+from tests.models import (
+    Builder,
+    random_codenet_graph,
+    random_feeds,
+    random_mixing_graph,
+    random_residual_graph,
+)
+
+
+def varied_graph():
+    b = Builder()
+    return b.graph((b.varied("y", b.input("x", (3, 4, 5))),))
+
 
 GRAPH = random_codenet_graph(stem="maxpool")
 GRAPHS = (
-    GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)), random_mixing_graph()
+    GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)), random_mixing_graph(),
+    varied_graph(),
 )  # fmt: skip
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 
