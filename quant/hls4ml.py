@@ -22,6 +22,7 @@ from hls4ml.utils.torch import HLS4MLModule
 from torch import Tensor, nn
 
 from quant.deform import square_depthwise
+from quant.dynamic.block import DynamicBlock
 from quant.layers import ConvBlock, DeformBlock, OutputConv
 from quant.quantize import QuantConv2d, QuantDeformConv2d, QuantIdentity, QuantReLU, plain
 from quant.scales import quantize_to
@@ -97,7 +98,7 @@ def for_hls4ml(twin: nn.Module, image: Tensor) -> nn.Module:
     """A copy of a quantized network whose layers are the classes above, in evaluation mode. `twin` stays as it is.
 
     image: any input (N, 3, H, W); a bias's grid depends on its input's scale, which travels with the values.
-    Raises ValueError for a deformable convolution that is not the square, rounded, depthwise one.
+    Raises ValueError for a deformable convolution that is not the square, rounded, depthwise one, and dynamic blocks.
     """
     found = _parameters(twin, image)
     made: dict[int, nn.Module] = {}
@@ -114,6 +115,8 @@ def for_hls4ml(twin: nn.Module, image: Tensor) -> nn.Module:
             return FixedSquareDeform(module, found[id(module)][0])
         if isinstance(module, QuantIdentity | QuantReLU):
             return FixedQuantizer(module)
+        if isinstance(module, DynamicBlock):
+            raise ValueError(f"{type(module).__name__}: hls4ml has no such layer. Build it with an engine.")
         if isinstance(module, ConvBlock | OutputConv):
             return _Block(build(module.conv), build(module.act))
         if isinstance(module, DeformBlock):

@@ -22,16 +22,22 @@ def mapped(x: Any, f: Callable[[Tensor], Tensor]) -> Any:
     return x.set(value=f(x.value)) if hasattr(x, "value") and hasattr(x, "set") else f(x)
 
 
+def plain(x: Any) -> Tensor:
+    """The values of a tensor or QuantTensor."""
+    value: Tensor = x.value if hasattr(x, "value") and hasattr(x, "set") else x
+    return value
+
+
 def split(x: Any) -> tuple[Any, Any]:
     """First and second half of the channels."""
-    half = (x.value if hasattr(x, "value") else x).shape[1] // 2
+    half = plain(x).shape[1] // 2
     return mapped(x, lambda v: v[:, :half]), mapped(x, lambda v: v[:, half:])
 
 
-def concat(a: Any, b: Any) -> Any:
+def concat(a: Any, *more: Any) -> Any:
     """Concatenate channels. Quantized inputs must come from one shared quantizer, so that their scales are equal."""
-    other = b.value if hasattr(b, "value") else b
-    return mapped(a, lambda v: torch.cat([v, other], 1))
+    others = [plain(b) for b in more]
+    return mapped(a, lambda v: torch.cat([v, *others], 1))
 
 
 def _shuffle(v: Tensor, groups: int) -> Tensor:

@@ -6,12 +6,13 @@ Configurations a to e are the published ones; `codenet-tiny` has the same topolo
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from quant.deform import Offsets, Sampling, near_identity_
+from quant.dynamic import BLOCKS
 from quant.layers import (
     ConvBlock,
     DeformBlock,
@@ -23,7 +24,6 @@ from quant.layers import (
     mapped,
 )
 
-Spatial = Literal["deformable", "full-deformable", "depthwise", "dense"]
 STRIDE = 4  # image pixels per cell of the output grid, in every configuration
 
 
@@ -39,7 +39,8 @@ class ModelConfig:
     decoder: tuple[int, int, int] = (256, 128, 64)
     head: int = 64
     classes: int = 20
-    spatial: Spatial = "deformable"  # what looks at neighbours in the decoder
+    # What looks at neighbours in the decoder: as here, full-deformable, depthwise, dense, or of quant.dynamic.BLOCKS.
+    spatial: str = "deformable"
     kernel: int = 3  # of `depthwise` and `dense`
     offsets: Offsets = "square"  # of the deformable ones, as the next two
     sampling: Sampling = "rounded"
@@ -105,10 +106,11 @@ def decoder_block(config: ModelConfig, cin: int, cout: int) -> nn.Module:
         return WindowBlock(cin, cout, config.kernel)
     if config.spatial == "dense":
         return DenseBlock(cin, cout, config.kernel)
+    if config.spatial in BLOCKS:
+        return BLOCKS[config.spatial](config, cin, cout)
     if config.spatial not in ("deformable", "full-deformable"):
-        raise ValueError(
-            f"spatial is {config.spatial!r}, expected deformable, full-deformable, depthwise or dense"
-        )
+        known = ", ".join(("deformable", "full-deformable", "depthwise", "dense", *BLOCKS))
+        raise ValueError(f"spatial is {config.spatial!r}, expected one of {known}")
     kind = DeformBlock if config.spatial == "deformable" else FullDeformBlock
     return kind(cin, cout, config.offsets, config.sampling, config.bound, config.fraction_bits, config.masks)
 
@@ -177,21 +179,26 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def mac_count(config: ModelConfig) -> int:
-    """Multiply-accumulates of all convolutions for one image, deformable taps included."""
+    """Multiply-accumulates of all convolutions for one image, deformable taps included.
+
+    Layers without weights of their own say with `products` how many each of their values takes.
+    """
     from quant.deform import DeformConv2d
 
     total = 0
 
     def count(module: nn.Module, _: Any, out: Tensor) -> None:
         nonlocal total
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        total += out.shape[-2] * out.shape[-1] * weight.numel()
+        if isinstance(module, nn.Conv2d | DeformConv2d):
+            total += out.shape[-2] * out.shape[-1] * module.weight.numel()
+        else:
+            total += out.numel() * int(module.products)  # type: ignore[arg-type]
 
     model = build(config).eval()
-    hooks = [
-        m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d)
-    ]
+    counted = (
+        m for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d) or hasattr(m, "products")
+    )
+    hooks = [m.register_forward_hook(count) for m in counted]
     with torch.no_grad():
         model(torch.zeros(1, 3, *config.size))
     for hook in hooks:

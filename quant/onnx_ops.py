@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import onnx
+import torch
 from onnx import parser
 from torch import Tensor
 from torch.autograd import Function
@@ -20,6 +21,7 @@ from torch.autograd import Function
 from codesign.errors import CodesignError
 from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.deform import MASK_BITS, MASK_CODES, TAPS, DeformConv2d, square_offsets
+from quant.dynamic import sampling
 
 OWN_DOMAIN, OWN_VERSION = "codesign", 1
 
@@ -139,16 +141,21 @@ class _SquareNode(Function):
         return _typed(node, x, w, d)
 
 
+_Masks = tuple[int, int, int]  # bits of fraction, least and largest code
+
+
 class _BoundedNode(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, p: Tensor, stride: int, bound: int, bits: int, masks: bool
+        ctx: Any, x: Tensor, w: Tensor, p: Tensor, stride: int, bound: int, bits: int, masks: _Masks | None
     ) -> Tensor:
         return x.new_zeros(x.shape[0], w.shape[0], *p.shape[2:])
 
     @staticmethod
-    def symbolic(g: Any, x: Any, w: Any, p: Any, stride: int, bound: int, bits: int, masks: bool) -> Any:
-        own = {"mask_bits_i": MASK_BITS, "mask_low_i": 0, "mask_high_i": MASK_CODES} if masks else {}
+    def symbolic(
+        g: Any, x: Any, w: Any, p: Any, stride: int, bound: int, bits: int, masks: _Masks | None
+    ) -> Any:
+        own = dict(zip(("mask_bits_i", "mask_low_i", "mask_high_i"), masks or (), strict=masks is not None))
         node = g.op(
             f"{OWN_DOMAIN}::{'Modulated' if masks else 'Bounded'}DeformConv",
             x,
@@ -186,6 +193,26 @@ class _GeneralNode(Function):
         return _typed(node, x, w, offset)
 
 
+class _OnesNode(Function):
+    """Weights of 1, quantized to codes of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.new_ones(x.shape[1], 1, 3, 3)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any) -> Any:
+        shape = [x.type().sizes()[1], 1, 3, 3]
+        ones, one, zero, bits = (
+            g.op("Constant", value_t=v) for v in (torch.ones(shape), *map(torch.tensor, (1.0, 0.0, 2.0)))
+        )
+        node = g.op(
+            f"{QONNX_DOMAIN}::Quant", ones, one, zero, bits, signed_i=1, narrow_i=1, rounding_mode_s="ROUND"
+        )
+        node.setType(x.type().with_sizes(shape))
+        return node
+
+
 def _typed(node: Any, x: Any, w: Any, like: Any) -> Any:
     batch, rows, columns = x.type().sizes()[0], *like.type().sizes()[2:]
     node.setType(x.type().with_sizes([batch, w.type().sizes()[0], rows, columns]))
@@ -198,8 +225,9 @@ def traced_deform_conv(layer: DeformConv2d, x: Tensor, raw: Tensor, weight: Tens
         node: Tensor = _SquareNode.apply(x, weight, raw, layer.stride, layer.bound)  # type: ignore
         return node
     if layer.on_grid:
+        masks = (MASK_BITS, 0, MASK_CODES) if layer.masks else None
         bounded: Tensor = _BoundedNode.apply(  # type: ignore
-            x, weight, raw, layer.stride, layer.bound, layer.grid, layer.masks
+            x, weight, raw, layer.stride, layer.bound, layer.grid, masks
         )
         return bounded
     if layer.masks:
@@ -213,4 +241,17 @@ def traced_deform_conv(layer: DeformConv2d, x: Tensor, raw: Tensor, weight: Tens
     elif layer.offsets == "square":
         used = square_offsets(used.clamp(0.0, float(layer.bound)))
     node = _GeneralNode.apply(x, weight, used, layer.stride, layer.groups)  # type: ignore
+    return node
+
+
+def traced_ones(x: Tensor) -> Tensor:
+    """What stands in the file for the weights of an operator that has none."""
+    node: Tensor = _OnesNode.apply(x)  # type: ignore
+    return node
+
+
+def traced_sampled_sum(layer: sampling.SampledSum, x: Tensor, raw: Tensor, ones: Tensor) -> Tensor:
+    """A bounded deformable convolution with masks, whose weights are 1."""
+    masks = (sampling.MASK_BITS, *sampling.MASK_CODES)
+    node: Tensor = _BoundedNode.apply(x, ones, raw, 1, layer.bound, layer.fraction_bits, masks)  # type: ignore
     return node

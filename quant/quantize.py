@@ -24,7 +24,9 @@ from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import Tensor, nn
 
 from quant.deform import DeformConv2d
+from quant.dynamic.block import DynamicBlock
 from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve
+from quant.layers import plain as plain
 from quant.onnx_ops import traced_deform_conv
 from quant.preset import Given, Preset, PresetError, preset
 from quant.quantizers import (
@@ -35,12 +37,6 @@ from quant.quantizers import (
     UnsignedAct,
     weight_quantizer,
 )
-
-
-def plain(x: Any) -> Tensor:
-    """The values of a tensor or QuantTensor."""
-    value: Tensor = x.value if hasattr(x, "value") and hasattr(x, "set") else x
-    return value
 
 
 def _trained_weight(layer: Any) -> Tensor:
@@ -205,6 +201,22 @@ def _quantized_act(act: nn.Module, plan: Preset) -> nn.Module:
     return QuantIdentity(signed, return_quant_tensor=True)
 
 
+class _Layers:
+    """Quantized layers as a preset says."""
+
+    def __init__(self, plan: Preset) -> None:
+        self.plan = plan
+
+    def conv(self, conv: nn.Conv2d, role: str, name: str) -> QuantConv2d:
+        return _quantized_conv(conv, self.weights(role, name))
+
+    def weights(self, role: str, name: str) -> type:
+        return _weights(self.plan, role, name)
+
+    def act(self, act: nn.Module) -> nn.Module:
+        return _quantized_act(act, self.plan)
+
+
 def quantize_model(model: nn.Module, given: Given = "w4a8") -> nn.Module:
     """The quantized twin of a float network, on the same device; the float network is left as it is.
 
@@ -230,6 +242,8 @@ def quantize_model(model: nn.Module, given: Given = "w4a8") -> nn.Module:
             block.offset = _quantized_conv(block.offset, _weights(plan, "offset", f"{name}.offset"))
             block.dw = QuantDeformConv2d(block.dw, _weights(plan, "deform", f"{name}.dw"))
             block.dw_act = _quantized_act(block.dw_act, plan)
+        elif isinstance(block, DynamicBlock):
+            block.quantize(_Layers(plan), name)
     if not hasattr(twin, "input_quant"):
         raise TypeError(f"{type(model).__name__} has no `input_quant`, the place of the image's quantizer")
     twin.input_quant = QuantIdentity(InputAct, return_quant_tensor=True)

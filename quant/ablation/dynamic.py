@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quant.ablation.variants import PLAIN, VARIANTS
+from quant.ablation.variants import PLAIN, VARIANTS, Variant
 
 _KNOWN = {v.name: replace(v, published=None) for v in VARIANTS}
 
@@ -17,4 +17,6 @@ DYNAMIC = (
     replace(_KNOWN["deform-rounded"], title="deformable, one dilation a pixel (CoDeNet)"),
     replace(_KNOWN["deform-bounded"], title="deformable, bounded (DCNv1)"),
     replace(_KNOWN["deform-modulated"], title="deformable, bounded, masks (DCNv2)"),
+    Variant("dcnv4", "DCNv4, 4 groups", {"spatial": "dcnv4"}),
+    Variant("involution", "Involution, 4 groups", {"spatial": "involution"}),
 )

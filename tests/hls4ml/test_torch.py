@@ -15,6 +15,7 @@ import codesign.hls4ml  # noqa: E402
 from codesign.errors import TypeMismatch  # noqa: E402
 from codesign.hls4ml.parsers import exact_type  # noqa: E402
 from quant.calibrate import calibrate  # noqa: E402
+from quant.dynamic.dcnv4 import DCNv4Block  # noqa: E402
 from quant.hls4ml import for_hls4ml  # noqa: E402
 from quant.layers import ConvBlock, DeformBlock, OutputConv  # noqa: E402
 from quant.quantize import quantize_model  # noqa: E402
@@ -98,6 +99,17 @@ def test_other_offsets_are_refused():
     twin, images = twin_of(Net("bounded"))
     with pytest.raises(ValueError, match="bounded, rounded offsets, expected square, rounded ones"):
         for_hls4ml(twin, images)
+
+
+def test_dynamic_blocks_are_refused():
+    net = Net()
+    net.deform = DCNv4Block(4, 4, 3, 2)
+    images, twin = torch.zeros(1, *SHAPE), quantize_model(net.eval())
+    calibrate(twin, [images])
+    with pytest.raises(
+        ValueError, match=r"^DCNv4Block: hls4ml has no such layer\. Build it with an engine\.$"
+    ):
+        for_hls4ml(twin.eval(), images)
 
 
 def test_grouped_convolutions_are_refused(tmp_path):

@@ -94,5 +94,5 @@ def test_only_the_operator_of_the_decoder_changes(name):
 
 
 def test_an_unknown_operator_is_refused():
-    with pytest.raises(ValueError, match="spatial is 'sparse', expected deformable, full-deformable"):
+    with pytest.raises(ValueError, match="spatial is 'sparse', expected one of deformable, full-deformable"):
         build(replace(ZOO["codenet-tiny"], spatial="sparse"))

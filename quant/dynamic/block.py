@@ -1,0 +1,28 @@
+"""What a block with layers of its own kind tells `quant.quantize`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+
+class Layers(Protocol):
+    """Makes quantized layers as the preset says."""
+
+    def conv(self, conv: nn.Conv2d, role: str, name: str) -> nn.Conv2d:
+        """`role` and the layer's full `name` decide the bits of its weights."""
+
+    def act(self, act: nn.Module) -> nn.Module:
+        """An unsigned quantizer of a ReLU, a signed one of an Identity."""
+
+    def weights(self, role: str, name: str) -> type:
+        """The injector of weights that a layer of one's own kind has."""
+
+
+class DynamicBlock(nn.Module):
+    """A block whose layers are more than `ConvBlock`s, which `quantize_model` finds by itself."""
+
+    def quantize(self, make: Layers, name: str) -> None:
+        """Replace own convolutions and activations; the block is called `name`."""
+        raise NotImplementedError
