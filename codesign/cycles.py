@@ -139,9 +139,10 @@ class Simulation:
         found = []
         for index, name in enumerate(self.names):
             mine = [r for r in self.regions if r.step == index]
-            body = next(r for r in mine if r.name == "step")
+            body = next((r for r in mine if r.name == "step"), None)
             found.append(StepCycles(
-                index, name, sum(r.cycles for r in mine), sum(r.cycles for r in mine if r is not body), body.bound,
+                index, name, sum(r.cycles for r in mine), sum(r.cycles for r in mine if r is not body),
+                "" if body is None else body.bound,
                 sum(r.read_bytes for r in mine), sum(r.written_bytes for r in mine),
             ))  # fmt: skip
         return tuple(found)

@@ -4,13 +4,14 @@ Counted from the steps that the engine walks and nothing else: codesign/stages.p
 step by the contracts of hls_templates/*.hpp, and codesign/dram.py what is assumed of the memory. Before the first step,
 header and descriptors are read and checked, and its parameters are brought. A step is its descriptor, then its
 processes, which overlap: the slowest of them, after the first word has reached it and until its last has left. The
-parameters of the step after it are read meanwhile, and can be what takes longest. codesign/cycles.py simulates the
-same; a test holds the two together.
+parameters of the step after it are read meanwhile, and can be what takes longest; what a step has to wait for comes
+behind the one before (codesign/walk.py). Where branches skip steps, a frame is one way through the program.
+codesign/cycles.py simulates the same; a test holds the two together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from typing import Any
@@ -32,8 +33,10 @@ from codesign.program import (
 )
 from codesign.stages import chain, described_cycles, matrices, parameter_cycles, read_cycles
 from codesign.transfers import loaded, offset_words, stored
+from codesign.walk import Turn, Way, walk, ways
 
 KIND = "estimated"  # the word that goes with every figure of this module
+SKIPPED, BRANCH = "skipped", "branch"  # of steps that do not run
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class StepCost:
 
     index: int
     name: str
-    bound: str  # compute, window, load, store, DRAM or parameters: what would have to be faster
+    bound: str  # compute, window, load, store, DRAM or parameters: what would have to be faster; or SKIPPED, BRANCH
     cycles: int
     stages: dict[str, int]  # that overlap, by name; those by the contracts, and "DRAM"
     parameters: int  # cycles to read the next step's weights and tables, beside the stages
@@ -126,29 +129,71 @@ def estimate(
     board: Board,
     names: Sequence[Sequence[str]] = (),
     macs: Sequence[tuple[int, int]] = (),
+    jumps: Mapping[int, bool] | None = None,
 ) -> Estimate:
     """Cost of one frame. `names` are the nodes of each step, where the program's steps carry none.
 
-    `macs` are those of used_macs for each step, where they are known: counting them takes longer than the rest.
+    `macs` are those of used_macs for each step, where they are known: counting them takes longer than the rest. `jumps`
+    says what the branches decide; without it, what takes longest.
     """
     memory = dram(board, program.lanes)
     given = [tuple(step.nodes) for step in program.steps]
     given = [tuple(n) or g for n, g in zip(names, given, strict=True)] if names else given
+    counted = macs or [used_macs(s, program.lanes) for s in program.steps]
+    if jumps is None:
+        jumps = extremes(program, config, board)[1].jumps if any(s.branch for s in program.steps) else {}
+    paths = [_Path() for _ in program.steps]
+    first = 0.0  # of the parameters that come before the first step
+    for turn in walk(program.steps, jumps):
+        if turn.reads is not None:
+            paths[turn.reads].described += 1
+            paths[turn.reads].looks += turn.looks
+        if turn.step is not None:
+            paths[turn.step].runs = True
+            paths[turn.step].brings = turn.brings
+        elif turn.brings is not None:
+            alone = parameter_cycles(program.steps[turn.brings], config, memory)
+            first, paths[turn.brings].alone = (alone, 0.0) if turn.brings == 0 else (first, alone)
     steps = tuple(
-        _step(i, " + ".join(nodes) or f"step {i}", step, program.steps[i + 1 : i + 2], config, memory, used)
-        for i, (step, nodes, used) in enumerate(
-            zip(
-                program.steps,
-                given,
-                macs or [used_macs(s, program.lanes) for s in program.steps],
-                strict=True,
-            )
-        )
+        _step(i, " + ".join(nodes) or f"step {i}", program.steps, paths[i], config, memory, used)
+        for i, (nodes, used) in enumerate(zip(given, counted, strict=True))
     )
-    first = sum(parameter_cycles(step, config, memory) for step in program.steps[:1])
     checks = sum(described_cycles(step, memory) for step in program.steps)
     header = ceil(read_cycles(int_words(HEADER_INTS, program.lanes), memory) + checks + first)
     return Estimate(board.name, memory.clock_hz, program.lanes, steps, header, array_macs(config))
+
+
+@dataclass
+class _Path:
+    """What a frame's walk does with a step."""
+
+    described: int = 0  # how often its descriptor is read, after all have been checked
+    looks: int = 0  # numbers that a branch reads
+    alone: float = 0.0  # cycles in which its parameters come beside an idle step
+    runs: bool = False
+    brings: int | None = None  # the step whose parameters come beside it
+
+
+def extremes(program: Program, config: EngineConfig, board: Board) -> tuple[Way, Way]:
+    """The fastest frame and the slowest, by what branches decide; cycles beside those of Estimate.header."""
+    memory, steps, known = dram(board, program.lanes), program.steps, {}
+
+    def cycles(turn: Turn) -> float:
+        if turn not in known:
+            known[turn] = _turn_cycles(turn, steps, config, memory)
+        return known[turn]
+
+    return ways(steps, cycles)
+
+
+def _turn_cycles(turn: Turn, steps: Sequence[Step], config: EngineConfig, memory: Dram) -> float:
+    before = 0.0 if turn.reads is None else described_cycles(steps[turn.reads], memory)
+    before += read_cycles(1, memory) if turn.looks else 0.0
+    after = [] if turn.brings is None else [steps[turn.brings]]
+    parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
+    if turn.step is None:
+        return before + (parameters if turn.brings != 0 else 0.0)  # those of the first step are the header's
+    return before + max(chain(steps[turn.step], config, memory, after).cycles, parameters)
 
 
 def array_macs(config: EngineConfig) -> int:
@@ -186,16 +231,24 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
 def _step(
     index: int,
     name: str,
-    step: Step,
-    after: Sequence[Step],
+    steps: Sequence[Step],
+    path: _Path,
     config: EngineConfig,
     memory: Dram,
     macs: tuple[int, int],
 ) -> StepCost:
-    """`after` is the next step, if there is one: its parameters are read meanwhile."""
-    lanes, entries = config.lanes, len(step.load) + len(step.store)
+    lanes, step = config.lanes, steps[index]
+    entries = len(step.load) + len(step.store)
     descriptor = int_words(STEP_INTS, lanes) + int_words(SEGMENT_INTS * entries, lanes)
-    before = ceil(described_cycles(step, memory))
+    read = descriptor * (1 + path.described) + path.looks
+    before = ceil(
+        path.described * described_cycles(step, memory) + path.looks * read_cycles(1, memory) + path.alone
+    )
+    if not path.runs:
+        return StepCost(
+            index, name, SKIPPED if step.branch is None else BRANCH, before, {}, 0, lanes * read, 0, 0, 0, 0.0
+        )
+    after = [] if path.brings is None else [steps[path.brings]]
     parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
     found = chain(step, config, memory, after)
     words = loaded(step, config).moved + offset_words(step)
@@ -204,7 +257,7 @@ def _step(
     return StepCost(
         index=index, name=name, bound="parameters" if parameters > found.cycles else _bound(step, found.stages),
         cycles=cycles, stages=found.stages, parameters=parameters,
-        read_bytes=lanes * (2 * descriptor + step.parameter_words + words),
+        read_bytes=lanes * (read + step.parameter_words + words),
         written_bytes=lanes * stored(step, config).moved, array_macs=array, window_macs=window,
         efficiency=array / (cycles * array_macs(config)),
     )  # fmt: skip

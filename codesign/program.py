@@ -15,7 +15,7 @@ from codesign.errors import CodesignError
 from codesign.ports import Bytes, Port
 
 PROGRAM_MAGIC = 0x43534450
-PROGRAM_VERSION = 3
+PROGRAM_VERSION = 4
 STEP_MARK = 0x53544550
 HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 48, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
@@ -23,9 +23,10 @@ MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
 LEAST_NEAR = 2  # words of a memory for maps, where there is one
+ALWAYS = 256  # a branch's threshold that no byte reaches
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
-WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled")
+WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "", "", "", "branch")
 FILTERS, STEERED = (
     ("depthwise", "deformable", "sampled"),
     ("deformable", "sampled"),
@@ -54,6 +55,7 @@ STATUS = {  # of layout.hpp, in words
     18: "a chunk is larger than the buffers of load and store",
     19: "which memory on chip is read is neither 0 nor 1",
     20: "grid or masks of a sampled window are out of range",
+    25: "a branch looks outside the arena, leads back, or sets unused fields",
 }
 
 
@@ -94,6 +96,7 @@ class EngineConfig:
     pool_groups: int = 1  # words a pixel of it
     sampler: int = 0  # 1 + bits of fraction of offsets of sampled windows; 0: there are none
     near_words: int = 1  # of each of the two memories for maps that stay on chip; 1: none does
+    branches: int = 0  # 1: steps can be skipped; 0: every step runs in every frame
 
     @property
     def chunk_words(self) -> int:
@@ -140,6 +143,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Leads to step `target` if the number at the step's `offset` is below `threshold`, else to the next step."""
+
+    threshold: int
+    target: int
+
+    @property
+    def always(self) -> bool:
+        """Whether no number reaches the threshold: such a branch need not look."""
+        return self.threshold >= ALWAYS
+
+
+@dataclass(frozen=True)
 class Step:
     """One pass through load, window, pointwise array and store. Parameters are words: (n, lanes) bytes."""
 
@@ -174,6 +190,9 @@ class Step:
     load_pixels: int = 1  # of a chunk
     store_pixels: int = 1
     near: int = 0  # of the two memories on chip, the one that is read; the other is written
+    branch: Branch | None = (
+        None  # of a step that computes nothing: `offset` and `offset_lane` say where it looks
+    )
     window_parameters: Bytes | None = field(default=None, compare=False)
     pointwise_parameters: Bytes | None = field(default=None, compare=False)
     second_parameters: Bytes | None = field(default=None, compare=False)
@@ -192,6 +211,11 @@ class Step:
     @property
     def parameter_words(self) -> int:
         return sum(len(p) for p in self.parameters if p is not None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether what the step before it writes decides what it is: it is prepared behind that one."""
+        return self.branch is not None and not self.branch.always
 
     @property
     def second_in(self) -> int:
@@ -318,6 +342,8 @@ def _step_ints(
     step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
     middle_parameters: int,
 ) -> list[int]:  # fmt: skip
+    if step.branch is not None:
+        return _branch_ints(step, step.branch)
     offset, sampling = step.offset or Segment(0, 1, 1), step.sampling or Sampling()
     return [
         *(STEP_MARK, len(step.load), len(step.store), table),
@@ -334,9 +360,29 @@ def _step_ints(
     ]
 
 
+def _branch_ints(step: Step, branch: Branch) -> list[int]:
+    """All fields but those that a branch has are 0."""
+    assert step.offset is not None
+    found = [0] * STEP_INTS
+    found[0], found[8] = STEP_MARK, WINDOWS.index("branch")
+    found[20], found[23] = step.offset.address, step.offset_lane
+    found[44:47] = branch.threshold, branch.target, int(step.offset.signed)
+    return found
+
+
+def branch_step(gate: Segment, lane: int, branch: Branch, nodes: tuple[str, ...] = ()) -> Step:
+    """A step that computes nothing and says which step follows, by byte `lane` of the word where `gate` is."""
+    return Step(
+        nodes=nodes, load=(), store=(), height=0, width=0, groups=0, out_height=0, out_width=0, window="branch",
+        offset=gate, offset_lane=lane, branch=branch,
+    )  # fmt: skip
+
+
 def _decode_step(image: Bytes, base: int, at: int) -> Step:
     lanes = image.shape[1]
     f = image.reshape(-1)[at * lanes : at * lanes + 4 * STEP_INTS].view("<i4").tolist()
+    if WINDOWS[f[8]] == "branch":
+        return branch_step(Segment(f[20], 1, 1, 0, bool(f[46])), f[23], Branch(f[44], f[45]))
     table = (f[3] - base) * lanes
     rows = (
         image.reshape(-1)[table : table + 4 * SEGMENT_INTS * (f[1] + f[2])]

@@ -4,75 +4,11 @@
 // program does not overlap. After the checks no address that a unit forms from a step can leave those two regions, and
 // every loop ends.
 #pragma once
-#include "layout.hpp"
+#include "branch.hpp"
+#include "header.hpp"
 #include "trace.hpp"
 
 namespace codesign {
-
-template <class C>
-long long words_of_integers(long long count) {
-  return (4 * count + C::kLanes - 1) / C::kLanes;
-}
-
-// `count` integers from consecutive words, a word a cycle: values must lie in kLanes / 4 banks.
-template <class C>
-void read_integers(const typename Types<C>::Word *memory, int address, int count, int *values) {
-  const int words = int(words_of_integers<C>(count));
-  unsigned value = 0;
-Word:
-  for (int i = 0; i < words; ++i) {
-    #pragma HLS PIPELINE II=1
-    Trace::iteration("Word", 1, 4, i == 0);
-    Trace::fetch("program", address + i);
-    const typename Types<C>::Word word = memory[address + i];
-  Lane:
-    for (int lane = 0; lane < C::kLanes; ++lane) {
-      #pragma HLS UNROLL
-      const int at = i * C::kLanes + lane;
-      value = (value >> 8) | (Types<C>::Memory::byte(word, lane) << 24);
-      if (at % 4 == 3 && at / 4 < count) values[at / 4] = int(value);
-    }
-  }
-}
-
-inline bool in_range(int value, int low, int high) { return low <= value && value <= high; }
-
-// Whether `words` words from `address` on lie in [begin, end).
-inline bool lies_in(long long address, long long words, long long begin, long long end) {
-  return address >= begin && words >= 0 && address + words <= end;
-}
-
-inline bool overlap(long long a, long long a_words, long long b, long long b_words) {
-  return a < b + b_words && b < a + a_words;
-}
-
-template <class C>
-Status read_header(const typename Types<C>::Word *memory, int program, int memory_words, Header &header) {
-  const long long header_words = words_of_integers<C>(kHeaderFields);
-  if (!lies_in(program, header_words, 0, memory_words)) return kBadProgram;
-  int field[kHeaderFields];
-  #pragma HLS ARRAY_PARTITION variable=field complete dim=1
-  read_integers<C>(memory, program, kHeaderFields, field);
-  header.steps = field[kHeaderSteps];
-  header.program_words = field[kHeaderProgramWords];
-  header.arena_begin = field[kHeaderArenaBegin];
-  header.arena_end = field[kHeaderArenaEnd];
-  if (field[kHeaderMagic] != kProgramMagic) return kBadMagic;
-  if (field[kHeaderVersion] != kProgramVersion) return kBadVersion;
-  if (field[kHeaderLanes] != C::kLanes) return kBadLanes;
-Reserved:
-  for (int i = kHeaderReserved; i < kHeaderFields; ++i) {
-    if (field[i] != 0) return kBadProgram;
-  }
-  if (!in_range(header.steps, 0, kMaxSteps)) return kBadProgram;
-  const long long needed = header_words + header.steps * words_of_integers<C>(kStepFields);
-  const long long program_end = static_cast<long long>(program) + header.program_words;
-  if (header.program_words < needed || program_end > memory_words) return kBadProgram;
-  if (header.arena_begin < 0 || header.arena_end < header.arena_begin) return kBadProgram;
-  if (header.arena_end > memory_words) return kBadProgram;
-  if (header.arena_begin < program_end && program < header.arena_end) return kBadProgram;
-  return kDone;
-}
 
 // Words from the first to the last that a segment touches on a map of so many pixels.
 inline long long extent(const Segment &segment, long long pixels) {
@@ -283,6 +219,7 @@ Reserved:
   for (int i = kStepReserved; i < kSampleGrid; ++i) {
     if (field[i] != 0) return kBadStep;
   }
+  if (field[kWindow] == kBranch) return read_branch<C>(field, header, index, step);
   step.load_count = field[kLoadCount];
   step.store_count = field[kStoreCount];
   step.height = field[kHeight];
@@ -311,6 +248,8 @@ Reserved:
   step.masked = sampled ? field[kSampleMasked] : 0;
   step.mask_low = sampled ? field[kSampleMaskLow] : 0;
   step.mask_high = sampled ? field[kSampleMaskHigh] : 0;
+  step.threshold = step.target = 0;
+  step.waits = false;
   // Offsets of a pixel, and masks, begin with a word: one number, or those of nine taps.
   step.offset.count = !sampled ? 1 : ((step.masked != 0 ? 27 : 18) + C::kLanes - 1) / C::kLanes;
   step.middle_stride = field[kMiddleStride];

@@ -12,6 +12,8 @@
 // can be behind all of them. All steps are checked before the first one runs: an illegal program changes nothing.
 // Maps may stay on chip, in one of two memories: a step reads one and writes the other, because in a dataflow region one
 // process may read a memory and one may write it. run_step is one piece of hardware; which memory it gets is a choice.
+// While a step runs, the parameters of the next one are brought. A step that needs what the one before it writes (it
+// `waits`: a branch, or one whose weights are computed) is prepared behind that one, while an idle step runs.
 // Returns kDone, or the Status of the first illegal step plus 256 times (its index + 1).
 // Cycles of a step: its slowest stage; they overlap, and so do the parameters of the step after it.
 #pragma once
@@ -21,14 +23,6 @@
 #include "vendor.hpp"
 
 namespace codesign {
-
-// A step that computes nothing: before the first step it brings that one's parameters, after the last none.
-inline Step idle_step() {
-  Step step = Step();
-  step.width = step.groups = step.load_count = step.store_count = step.store_words = step.window_words = 1;
-  step.first_words = step.load_pixels = step.store_pixels = 1;
-  return step;
-}
 
 // Hardware starts with anything in a memory on chip. Simulations start with zeros, so that they can be repeated.
 template <class C>
@@ -66,24 +60,42 @@ Check:
     const Status status = read_step<C>(program_port, program, header, i, next, load_segments, store_segments);
     if (status != kDone) return status + 256 * (i + 1);
   }
+  int index = -1, following = 0;  // the step that runs, and the one to be prepared
+  int half = 1;                   // of the memories for parameters: that of the step that runs
+  bool idle = true;               // what runs computes nothing
+  // A step takes a turn, and at most another for a branch and one for an idle step before it.
+  const int most = 3 * header.steps;
 Run:
-  for (int i = -1; i < header.steps; ++i) {
+  for (int turn = 0; turn <= most && (!idle || following < header.steps); ++turn) {
     next = idle_step();
-    if (i + 1 < header.steps) {
-      const Status status =
-          read_step<C>(program_port, program, header, i + 1, next, next_load_segments, next_store_segments);
-      if (status != kDone) return status + 256 * (i + 2);
+    if (following < header.steps) {
+      const Status status = read_step<C>(program_port, program, header, following, next, next_load_segments,
+                                         next_store_segments);
+      if (status != kDone) return status + 256 * (following + 1);
     }
-    Trace::begin("step", i);
+    if (next.window == kBranch && (idle || !next.waits)) {
+      following = follows<C>(next, following, program_port);
+      continue;
+    }
+    const bool waits = !idle && next.waits;
+    if (waits) next = idle_step();
+    if (idle && index >= 0) {
+      Trace::begin("idle", following);
+    } else {
+      Trace::begin("step", index);
+    }
     if (step.near == 0) {
-      run_step<C>(step, next, i & 1, load_segments, store_segments, features, offsets, program_port,
+      run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
                   parameters, near[0], near[1], results);
     } else {
-      run_step<C>(step, next, i & 1, load_segments, store_segments, features, offsets, program_port,
+      run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
                   parameters, near[1], near[0], results);
     }
     Trace::end();
     step = next;
+    half ^= 1;
+    idle = waits || following >= header.steps;
+    if (!waits) index = following++;
   Segments:
     for (int j = 0; j < C::kMaxSegments; ++j) {
       load_segments[j] = next_load_segments[j];

@@ -29,7 +29,8 @@ enum Status {
   kBadPool = 17,        // stride or size of the max-pool behind them
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
   kBadNear = 19,        // which of the memories on chip is read
-  kBadSample = 20       // grid or masks of a sampled window
+  kBadSample = 20,      // grid or masks of a sampled window
+  kBadBranch = 25       // the number a branch looks at, where it leads, or a field it does not have
 };
 
 enum HeaderField {
@@ -96,16 +97,29 @@ enum StepField {
   kStepFields = 48
 };
 
+// Of a branch, in the place of a sampled window's fields.
+enum BranchField { kBranchThreshold = kSampleGrid, kBranchTarget, kBranchSigned };
+
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
 enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8 };
 
-enum WindowKind { kPass = 0, kDepthwise = 1, kDeformable = 2, kMaxPool = 3, kGather = 4, kSample = 5 };
+// 6 to 8 are reserved. A branch is no window: it computes nothing.
+enum WindowKind {
+  kPass = 0,
+  kDepthwise = 1,
+  kDeformable = 2,
+  kMaxPool = 3,
+  kGather = 4,
+  kSample = 5,
+  kBranch = 9
+};
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
-static const int kProgramVersion = 3;
+static const int kProgramVersion = 4;
 static const int kStepMark = 0x53544550;
 static const int kMaxSteps = 4096;
+static const int kAlways = 256;  // a threshold that no byte reaches: such a branch need not look
 static const int kMaxSide = 8192;
 static const int kMaxKernel = 5;                // side of a gathered window
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
@@ -142,6 +156,8 @@ struct Step {
   Segment offset;
   int offset_lane;
   int grid, masked, mask_low, mask_high;  // of a sampled window
+  int threshold, target;                  // of a branch
+  bool waits;                             // needs what the step before it writes before it can be prepared
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
   int row_words;                    // of the ring: one input row
@@ -182,6 +198,14 @@ template <int kArray>
 int pixels_of(const Step &step) {
   #pragma HLS INLINE
   return kArray == 0 ? step.out_height * step.out_width : step.middle_height * step.middle_width;
+}
+
+// A step that computes nothing: it brings the parameters of the step after it, or none.
+inline Step idle_step() {
+  Step step = Step();
+  step.width = step.groups = step.load_count = step.store_count = step.store_words = step.window_words = 1;
+  step.first_words = step.load_pixels = step.store_pixels = 1;
+  return step;
 }
 
 struct Header {

@@ -52,8 +52,10 @@ def test_python_and_cpp_agree_on_the_layout():
     assert (value("kMaxSteps"), value("kMaxSide")) == (programs.MAX_STEPS, programs.MAX_SIDE)
     statuses = re.findall(r"^  k(?:Done|Bad\w+) = (\d+)", DESCRIPTOR, re.MULTILINE)
     assert [int(s) for s in statuses] == list(STATUS)
-    kinds = re.search(r"enum WindowKind \{(.*?)\}", DESCRIPTOR)
-    assert kinds and len(kinds[1].split(",")) == len(programs.WINDOWS)
+    kinds = re.search(r"enum WindowKind \{(.*?)\}", DESCRIPTOR, re.DOTALL)
+    numbers = [int(n) for n in re.findall(r"= (\d+)", kinds[1])]
+    assert numbers == [i for i, name in enumerate(programs.WINDOWS) if name]
+    assert value("kAlways") == programs.ALWAYS
     assert FIELDS[-1] == "kStepFields" and len(FIELDS) == STEP_INTS + 1  # the last is the count
 
 
@@ -80,7 +82,7 @@ def test_decode_refuses_other_files():
     other = code.copy()
     other[4] = 9
     with pytest.raises(
-        CodesignError, match=r"version 9, expected 0x43534450 version 3\. Build it again with"
+        CodesignError, match=r"version 9, expected 0x43534450 version 4\. Build it again with"
     ):
         decode(other, 0)
 

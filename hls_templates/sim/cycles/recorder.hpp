@@ -108,7 +108,8 @@ class Recorder {
   }
   void end() {
     close();
-    open("control", region_.step + 1);  // what comes before the next step
+    // What comes before the next step; an idle step is part of what comes before the one it prepares.
+    open("control", region_.name == "idle" ? region_.step : region_.step + 1);
     inside_ = false;
   }
   // After the frame.
