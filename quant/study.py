@@ -69,11 +69,17 @@ WAYS = (
     _way("W4A8, MSE, learned rounding, bias", "w4a8", steps=("round", "bias")),
     _way("W4A8 with 3-bit mantissas, MSE, bias", "w4a8-m3", steps=BIAS),
     _way("W4A8 with 3-bit mantissas, MSE, GPTQ, bias", "w4a8-m3", steps=("gptq", "bias")),
+    _way("W4A8 with 3-bit mantissas, MSE, learned rounding, bias", "w4a8-m3", steps=("round", "bias")),
     _way("W4A8 with 8-bit depthwise, MSE, bias", "w4a8-dw8", steps=BIAS),
     _way(
         "W4A8 with 8-bit depthwise and 3-bit mantissas, MSE, GPTQ, bias",
         "w4a8-dw8-m3",
         steps=("gptq", "bias"),
+    ),
+    _way(
+        "W4A8 with 8-bit depthwise and 3-bit mantissas, MSE, learned rounding, bias",
+        "w4a8-dw8-m3",
+        steps=("round", "bias"),
     ),
     _way("W8A8, MSE, bias correction", "w8a8", steps=BIAS),
     _way("W4A4, MSE, bias correction", "w4a4", steps=BIAS),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
 from typing import Any
 
 from quant.ablation.costs import ARRAY, BOARD, LANES
-from quant.ablation.results import Row, figure, line
+from quant.ablation.results import Row, change, figure, line
 from quant.ablation.variants import PLAIN
 
 EXTRA = ("LUT", "FF", "DSP", "BRAM36")
@@ -58,9 +57,7 @@ def _change(row: Row, plain: Row, column: str) -> str:
     both = sorted(set(ours) & set(theirs))
     if row is plain or not both:
         return ""
-    changes = [100 * (ours[s] - theirs[s]) for s in both]
-    spread = f" ± {stdev(changes):.1f}" if len(changes) > 1 else ""
-    return f"{mean(changes):+.1f}{spread}"
+    return change([100 * (ours[s] - theirs[s]) for s in both])
 
 
 def picture(table: Sequence[Row], data: Sequence[str]) -> Any:

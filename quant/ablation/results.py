@@ -85,13 +85,19 @@ def answer(table: Sequence[Row], column: str) -> str:
     if not found:
         return f"- {column}: not all of depthwise 3x3, free and rounded have been trained."
     free, ours = ([100 * g[k] for g in found] for k in (0, 1))
-    first = f"- {column}: free deformable windows change AP50 by {mean(free):+.1f}, the hardware's by {mean(ours):+.1f}"
+    first = (
+        f"- {column}: free deformable windows change AP50 by {change(free)}, the hardware's by {change(ours)}"
+    )
     if len(found) == 1:
         return f"{first}, with one seed: whether that is more than chance is not known."
-    spread = stdev(free)
-    if mean(free) <= spread:
-        return f"{first}, over {len(found)} seeds: no gain beyond their spread of {spread:.1f}, so no share of it."
+    if mean(free) <= stdev(free):
+        return f"{first}, over {len(found)} seeds: no gain beyond their spread, so no share of it."
     return f"{first}, over {len(found)} seeds: {mean(ours) / mean(free):.0%} of the gain is kept."
+
+
+def change(points: Sequence[float]) -> str:
+    """Mean of points of AP50, and deviation over seeds."""
+    return f"{mean(points):+.1f}" + (f" ± {stdev(points):.1f}" if len(points) > 1 else "")
 
 
 def picture(table: Sequence[Row], data: Sequence[str]) -> Any:

@@ -201,12 +201,12 @@ def test_studies_share_what_both_have(small: None, tmp_path: Path) -> None:
     [
         (
             (0.40, 0.44),
-            "change AP50 by +12.0, the hardware's by +6.0, over 2 seeds: 50% of the gain is kept.",
+            "change AP50 by +12.0 ± 2.8, the hardware's by +6.0 ± 1.4, over 2 seeds: 50% of the gain is kept.",
         ),
         (
             (0.29, 0.39),
-            "change AP50 by +4.0, the hardware's by +6.0, over 2 seeds: "
-            "no gain beyond their spread of 7.1, so no share of it.",
+            "change AP50 by +4.0 ± 7.1, the hardware's by +6.0 ± 1.4, over 2 seeds: "
+            "no gain beyond their spread, so no share of it.",
         ),
     ],
 )
