@@ -72,16 +72,18 @@ def ablate(
 
 
 def _costs(out: Path, study: Study, recipe: Recipe, classes: int, say: Say) -> dict[str, Cost]:
-    """From the file, if it has all of the study's."""
+    """From the file, as far as it has them. What is reckoned is so beside what runs: all of such a study or nothing."""
     path = out / COSTS
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    if not kept.keys() >= set(study.names):
+    if missing := tuple(v for v in study.variants if v.name not in kept):
         say("estimating what each operator costs")
+        if study.engine_only:
+            study = replace(study, variants=missing)
         size = max(p.shape for p in recipe.float_stage.phases)
         found = costs(replace(configuration(recipe, classes), size=size), study)
         kept |= {k: asdict(v) for k, v in found.items()}
         _write(path, json.dumps(kept, indent=2) + "\n")
-    return {k: Cost(**v) for k, v in kept.items() if k in study.names}
+    return {k: Cost(**v) for k, v in kept.items()}
 
 
 def _publish(

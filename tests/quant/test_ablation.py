@@ -184,8 +184,14 @@ def test_operators_beside_the_plain_window(tmp_path: Path) -> None:
     assert width > 300 and height > 200
 
 
-def test_studies_share_what_both_have(small: None, tmp_path: Path) -> None:
-    only = ("dw3x3",)
+def test_studies_share_what_both_have(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only, asked = ("dw3x3",), []
+
+    def counted(_: Any, study: Study) -> dict[str, Cost]:
+        asked.append(set(study.names))
+        return fake({}, study)
+
+    monkeypatch.setattr(command, "costs", counted)
     ablate(tmp_path, ("first",), only, integers=False)
     trained = (tmp_path / "first" / "dw3x3-0" / "float.safetensors").stat().st_mtime_ns
     text = ablate(tmp_path, ("first",), only, integers=False, study=STUDIES["dynamic"])
@@ -193,6 +199,7 @@ def test_studies_share_what_both_have(small: None, tmp_path: Path) -> None:
     assert text == (tmp_path / "dynamic.md").read_text() and "| depthwise 3x3 |" in text
     assert (tmp_path / "ablation.md").is_file() and (tmp_path / "dynamic.png").is_file()
     kept = json.loads((tmp_path / "costs.json").read_text())
+    assert asked == [set(STUDIES["published"].names), set(STUDIES["dynamic"].names) - set(PUBLISHED.names)]
     assert kept.keys() == {name for study in STUDIES.values() for name in study.names}
 
 
