@@ -74,3 +74,4 @@ class Draft:
     pool: int = 0  # stride of a 3x3 max-pool of the result; 0: there is none
     pooled: str = ""  # the tensor that the max-pool reads
     unpooled: tuple[int, int] = (0, 0)  # its height and width
+    table: Ints | None = None  # (256,): what is stored is looked up in it

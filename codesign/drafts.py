@@ -2,7 +2,8 @@
 
 A convolution and its Requant are one draft; a window (depthwise, deformable, max-pool) whose only reader is a
 1x1 convolution joins that convolution's draft, and its result never reaches memory. A convolution whose only reader is
-such a draft with a depthwise 3x3 joins it too, and a 3x3 max-pool that is the only reader of a convolution.
+such a draft with a depthwise 3x3 joins it too, a 3x3 max-pool that is the only reader of a convolution, and a table
+that is the only reader of what has no max-pool.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from codesign.draft import Dense, Draft, Tables, Window
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
-from codesign.joins import chained, fused, pooled
+from codesign.joins import chained, fused, pooled, tabled
 from codesign.layout import Readers, View, views
-from codesign.ops import DEFORMABLE, Add, Conv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv
+from codesign.ops import DEFORMABLE, Add, Conv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv, Table
 from codesign.ports import Ints
 from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP, Sampling
 
@@ -42,7 +43,7 @@ def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tupl
             made.append(draft)
     if problems:
         raise PlanError("\n".join(problems))
-    for join in (fused, chained, pooled) if fuse else ():
+    for join in (fused, chained, pooled, tabled) if fuse else ():
         made = join(made, readers(graph, made), apart)
     return tuple(made)
 
@@ -107,6 +108,9 @@ class _Maker:
                 raise PlanError(f"{node.name}: kernel {op.kernel}, expected a square of at most 3. Use 3x3.")
             window = Window("max-pool", op.kernel, op.stride, _origin(op.pads))
             return self._window_draft(node, node, window)
+        if isinstance(op, Table):
+            values = self._constant(node, node.inputs[1])
+            return replace(self._make(node, node, window=None), table=values)
         if not isinstance(op, Requant):
             return None
         producer = self.by_name.get(node.inputs[0])

@@ -35,6 +35,7 @@ MEANING = {
     "pool_words": "words in a row that is pooled behind the arrays",
     "pool_groups": "words a pixel of it",
     "sampler": "1 + bits of fraction of offsets of sampled windows; 0: there are none",
+    "tables": "1: what is stored can be looked up in a table of 256 entries",
     "near_words": "words of each of the two memories for maps that stay on chip; 1: none does",
     "branches": "1: steps can be skipped; 0: every step runs in every frame",
 }

@@ -30,10 +30,12 @@ from codesign.ops import (
     SampledDwConv,
     Shuffle,
     Slice,
+    Table,
     Upsample,
     VariedDwConv,
 )
 from codesign.ops.op import taps
+from codesign.ops.table import ENTRIES
 
 Carried = npt.NDArray[Any]  # integers, in float32, float64 or an integer type
 Kernel = Callable[..., Carried]
@@ -83,6 +85,8 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
             return _mix(op, carrier)
         case MixedConv() if len(consts) == 2:
             return _mixed_conv(op, bounds[node.inputs[1]], consts[0], consts[1], carrier)
+        case Table() if len(consts) == 1:
+            return _table(consts[0], carrier)
         case Requant() if len(consts) == 3:
             return _requant(op, bounds[node.inputs[0]], *consts)
     return None
@@ -234,6 +238,16 @@ def _mixed_conv(op: MixedConv, gates: Bounds, bank: Array, shift: Array, carrier
         n, h, w, k = columns.shape
         acc: Carried = (columns.reshape(n, -1, k) @ weights).reshape(n, h, w, -1)
         return acc
+
+    return run
+
+
+def _table(values: Array, carrier: type[Any]) -> Kernel:
+    entries = values.astype(carrier)
+
+    def run(x: Carried) -> Carried:
+        found: Carried = entries[x.astype(np.int64, copy=False) & (ENTRIES - 1)]
+        return found
 
     return run
 

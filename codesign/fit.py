@@ -156,6 +156,8 @@ def needs(
         if w.draft.spread:  # one pixel of each phase at a time, in rows of two segments
             need("input_words", len(w.order), where)
             need("max_segments", 2, where)
+        if w.draft.table is not None:
+            need("tables", 1, where)
         need("input_words", len(w.rows), where)
         need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
         if w.draft.front is None:

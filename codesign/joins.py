@@ -16,7 +16,13 @@ def fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collectio
     gone = set()
     for draft in made:
         everyone = frozenset().union(*read[draft.name])
-        if draft.dense is not None or draft.spread or len(everyone) != 1 or draft.name in apart:
+        if (
+            draft.dense is not None
+            or draft.spread
+            or draft.table is not None
+            or len(everyone) != 1
+            or draft.name in apart
+        ):
             continue
         reader = by_name.get(next(iter(everyone)))
         if reader is None or reader.dense is None or reader.window is not None:
@@ -84,6 +90,26 @@ def pooled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collecti
             source, name=draft.name, nodes=source.nodes + draft.nodes, out_shape=draft.out_shape,
             pool=window.stride[0], pooled=source.name, unpooled=source.out_shape[:2],
         )  # fmt: skip
+    return [by_name[d.name] for d in made if d.name not in gone]
+
+
+def tabled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collection[str]) -> list[Draft]:
+    """Looked up in a table where it is made, if nothing else reads what it is before."""
+    by_name = {d.name: d for d in made}
+    gone = set()
+    for draft in made:
+        if draft.table is None:
+            continue
+        source = by_name.get(draft.view[0][0])
+        if source is None or source.pool or source.spread or source.table is not None or source.name in apart:
+            continue
+        whole = draft.view == tuple((source.name, c, 0) for c in range(source.out_shape[2]))
+        if not whole or frozenset().union(*read[source.name]) != {draft.name}:
+            continue
+        gone.add(source.name)
+        by_name[draft.name] = replace(
+            source, name=draft.name, nodes=source.nodes + draft.nodes, signed=draft.signed, table=draft.table
+        )
     return [by_name[d.name] for d in made if d.name not in gone]
 
 

@@ -16,6 +16,7 @@ from codesign.onnx_sample import bounded_deform_conv, deform_conv, modulated_def
 from codesign.onnx_shapes import reshape, shape, transpose
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
+from codesign.onnx_table import ACTIVATIONS, arithmetic_only, either, lookup
 from codesign.onnx_values import Refused, Value
 from codesign.onnx_views import concat, maxpool, resize, slice_, split
 
@@ -47,7 +48,6 @@ def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:
 DECODER = refuse(
     "belongs to decoding, which runs on integers after the network", "Export the raw head outputs."
 )
-ACTIVATION = refuse("is an activation function without an exact integer form", "Use ReLU.")
 QOPERATOR = refuse(
     "is an integer operator of its own format", "Export as QONNX, or as QuantizeLinear pairs (QCDQ)."
 )
@@ -62,7 +62,9 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     (DOMAIN, "BoundedDeformConv"): bounded_deform_conv,
     (DOMAIN, "ModulatedDeformConv"): modulated_deform_conv,
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
-    ("", "Add"): add,
+    **ACTIVATIONS,
+    (DOMAIN, "Lookup"): lookup,
+    ("", "Add"): either(add),
     ("", "AveragePool"): average_pool,
     ("", "BatchNormalization"): batch_norm,
     ("", "Clip"): clip,
@@ -72,7 +74,7 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "DeformConv"): deform_conv,
     ("", "DepthToSpace"): depth_to_space,
     ("", "DequantizeLinear"): dequantize_linear,
-    ("", "Div"): arithmetic,
+    ("", "Div"): either(arithmetic),
     ("", "Dropout"): dropout,
     ("", "Flatten"): flatten,
     ("", "Gemm"): gemm,
@@ -80,7 +82,10 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "Identity"): same,
     ("", "MatMul"): matmul,
     ("", "MaxPool"): maxpool,
-    ("", "Mul"): arithmetic,
+    ("", "Max"): arithmetic_only,
+    ("", "Min"): arithmetic_only,
+    ("", "Mul"): either(arithmetic),
+    ("", "Pow"): arithmetic_only,
     ("", "QuantizeLinear"): quantize_linear,
     ("", "ReduceMean"): reduce_mean,
     ("", "Relu"): relu,
@@ -91,17 +96,13 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     ("", "Slice"): slice_,
     ("", "Split"): split,
     ("", "Squeeze"): flatten,
-    ("", "Sub"): arithmetic,
-    ("", "Sum"): add,
+    ("", "Sub"): either(arithmetic),
+    ("", "Sum"): either(add),
     ("", "Transpose"): transpose,
     ("", "Unsqueeze"): unsqueeze,
     ("", "Upsample"): resize,
     # Known, and known to have no place here: each with what to do instead.
-    ("", "HardSwish"): ACTIVATION,
-    ("", "LeakyRelu"): ACTIVATION,
-    ("", "PRelu"): ACTIVATION,
     ("", "Softmax"): DECODER,
-    ("", "Sigmoid"): DECODER,
     ("", "TopK"): DECODER,
     ("", "ConvInteger"): QOPERATOR,
     ("", "QLinearConv"): QOPERATOR,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from codesign.ir import IntType, TensorType
 from codesign.onnx_site import INCONSISTENT, Site
+from codesign.onnx_table import clipped_curve, tabled
 from codesign.onnx_values import (
     NO_SHAPE,
     REFUSED,
@@ -18,6 +19,7 @@ from codesign.onnx_values import (
     Act,
     Codes,
     Const,
+    Curve,
     Floats,
     Integers,
     Poison,
@@ -111,6 +113,8 @@ def _quantize(site: Site, scale: Floats, elem: IntType, lo: int, hi: int) -> Act
         raise Refused(f"has scale {step:.9g}, expected a positive number", "Calibrate it again.")
     if isinstance(value, Poison):
         value = unknown_sums(site.where)
+    if isinstance(value, Curve):
+        return tabled(site, value, step, elem, lo, hi)
     if isinstance(value, Raw):
         return _input(site, value, step, elem, lo)
     if isinstance(value, Acc):
@@ -183,6 +187,8 @@ def _clip(site: Site, low: float, high: float) -> Value:
     value = site.input(0)
     if isinstance(value, Raw) and (low, high) == (0, np.inf):
         return replace(value, cut=True)
+    if isinstance(value, Curve) or (isinstance(value, Act) and isinstance(value.source, str)):
+        return clipped_curve(site, low, high)
     if isinstance(value, Acc):
         return replace(value, low=max(value.low, low), high=max(min(value.high, high), value.low))
     if isinstance(value, Integers):

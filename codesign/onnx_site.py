@@ -20,6 +20,7 @@ from codesign.onnx_values import (
     Affine,
     Codes,
     Const,
+    Curve,
     Grouped,
     Integers,
     Poison,
@@ -102,7 +103,7 @@ class Site:
                 return value
             case Act():
                 raise Refused("reads a flattened map", "Only a matrix product may read it.")
-            case Acc():
+            case Acc() | Curve():
                 raise Refused(
                     f"its input comes from {value.where} without a quantizer between",
                     f"Add an activation quantizer after {value.where}.",

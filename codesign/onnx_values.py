@@ -131,6 +131,16 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A function of a feature map's codes, before its quantizer: values[i] at code of.lo + i."""
+
+    of: Act
+    values: npt.NDArray[np.float32]
+    name: str  # of the node in the graph that it may become
+    where: str
+
+
+@dataclass(frozen=True)
 class Poison:
     """Depends on something that was refused; known is whether a sound file would have a constant here."""
 
@@ -138,7 +148,7 @@ class Poison:
     shape: tuple[int, ...] = ()  # of a constant, where known
 
 
-Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Poison
+Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Curve | Poison
 
 
 class Refused(Exception):

@@ -36,6 +36,7 @@ from codesign.ops import (
     SampledDwConv,
     Shuffle,
     Slice,
+    Table,
     Upsample,
     VariedDwConv,
 )
@@ -124,6 +125,10 @@ class Writer:
             case DepthToSpace():
                 self.add("DepthToSpace", [x], name, blocksize=2, mode="DCR")
                 self.double |= {name} if x in self.double else set()
+            case Table():  # a code below 0 counts from the table's end, in ONNX too
+                codes = self.add("Cast", [x], f"{name}.codes", to=TensorProto.INT64)
+                values = self.const(node.inputs[1], self.graph.consts[node.inputs[1]].astype(np.float32))
+                self.add("Gather", [values, codes], name)
             case Concat():
                 self.add("Concat", list(node.inputs), name, axis=1)
             case Slice():

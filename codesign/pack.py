@@ -67,6 +67,12 @@ def pointwise_tiles(weight: Ints, rows: Ints, columns: Ints, halves: bool) -> By
     return words.reshape(-1, lanes)
 
 
+def table(values: Ints, lanes: int) -> Bytes:
+    """Words of a table: entry by entry, the lower eight bits of each."""
+    entries: Bytes = (values & 255).astype(np.uint8)
+    return entries.reshape(-1, lanes)
+
+
 def fits_int4(weight: npt.NDArray[np.int64]) -> bool:
     """Whether one pass of the array is enough."""
     return bool(weight.min() >= -8 and weight.max() <= 7)

@@ -235,6 +235,8 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
         most = w.most_words(config.ring_rows, config.row_words)
         if w.draft.window.weight is not None:
             most = min(most, config.window_groups)
+    elif w.draft.window is None and w.divisible:
+        most = config.row_words + config.input_words
     else:
         return [(0, words)]
     count = ceil(words / most)

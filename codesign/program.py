@@ -19,6 +19,7 @@ PROGRAM_VERSION = 4
 STEP_MARK = 0x53544550
 HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 48, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
+TABLE_BYTES, TABLE_WIDE = 256, 4  # of a table, and of those that arrive in a cycle
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
@@ -55,6 +56,7 @@ STATUS = {  # of layout.hpp, in words
     18: "a chunk is larger than the buffers of load and store",
     19: "which memory on chip is read is neither 0 nor 1",
     20: "grid or masks of a sampled window are out of range",
+    24: "the table lies outside the program, or the engine has none",
     25: "a branch looks outside the arena, leads back, or sets unused fields",
 }
 
@@ -95,6 +97,7 @@ class EngineConfig:
     pool_words: int = 1  # of a row that is pooled behind the arrays; 1: nothing is
     pool_groups: int = 1  # words a pixel of it
     sampler: int = 0  # 1 + bits of fraction of offsets of sampled windows; 0: there are none
+    tables: int = 0  # 1: what is stored can be looked up in a table of 256 entries
     near_words: int = 1  # of each of the two memories for maps that stay on chip; 1: none does
     branches: int = 0  # 1: steps can be skipped; 0: every step runs in every frame
 
@@ -197,6 +200,7 @@ class Step:
     pointwise_parameters: Bytes | None = field(default=None, compare=False)
     second_parameters: Bytes | None = field(default=None, compare=False)
     middle_parameters: Bytes | None = field(default=None, compare=False)
+    table: Bytes | None = field(default=None, compare=False)  # that every code is looked up in
 
     @property
     def parameters(self) -> tuple[Bytes | None, ...]:
@@ -206,6 +210,7 @@ class Step:
             self.pointwise_parameters,
             self.second_parameters,
             self.middle_parameters,
+            self.table,
         )
 
     @property
@@ -340,7 +345,7 @@ def _segment_ints(s: Segment) -> tuple[int, int, int, int]:
 
 def _step_ints(
     step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
-    middle_parameters: int,
+    middle_parameters: int, values: int,
 ) -> list[int]:  # fmt: skip
     if step.branch is not None:
         return _branch_ints(step, step.branch)
@@ -355,7 +360,7 @@ def _step_ints(
         *(*step.pointwise_clamp, pointwise_parameters),
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
-        *(step.load_pixels, step.store_pixels, step.near, 0),
+        *(step.load_pixels, step.store_pixels, step.near, values),
         *(sampling.grid, int(sampling.masked), sampling.mask_low, sampling.mask_high),
     ]
 
@@ -413,4 +418,5 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41], near=f[42],
         window_parameters=words(f[19], filters), pointwise_parameters=words(f[29], tiles),
         second_parameters=words(f[34], second), middle_parameters=words(f[38], middle),
+        table=words(f[43], TABLE_BYTES // lanes if f[43] else 0),
     )  # fmt: skip

@@ -34,7 +34,7 @@ from codesign.fabric import (
     shifter_luts,
     tree_adders,
 )
-from codesign.program import LEAST_LINE, LEAST_NEAR, EngineConfig
+from codesign.program import LEAST_LINE, LEAST_NEAR, TABLE_BYTES, TABLE_WIDE, EngineConfig
 
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
@@ -196,6 +196,21 @@ def _pool(config: EngineConfig) -> tuple[Unit, ...]:
     )
 
 
+def _tables(config: EngineConfig) -> tuple[Unit, ...]:
+    """A copy a lane for each of two steps, in rows of `wide` entries, of which one is chosen."""
+    n, wide = config.lanes, min(config.lanes, TABLE_WIDE)
+    return (
+        memory("tables", TABLE_BYTES // wide, 8 * wide, 2 * n),
+        Unit(
+            "tail: entry of a table",
+            logic_luts=n * (choice_luts(2, 8 * wide) + choice_luts(wide, 8)),
+            ffs=n * 8,
+        ),
+        Unit("table: row that arrives", logic_luts=choice_luts(max(1, n // wide), 8 * wide), ffs=8 * n),
+        fifo("parameters: table", 32, 8 * n),
+    )
+
+
 def _middle_taps(lanes: int, tap_bits: int) -> Unit:
     """As window_taps, but each tap from one place, or zero."""
     taps = window_taps(lanes, 1, tap_bits)
@@ -277,6 +292,7 @@ def resources(config: EngineConfig) -> Resources:
         _window_others(n, config.pack_log2),
         *(_pool(config) if config.pool_words >= LEAST_LINE else ()),
         *(_sampler(config) if config.sampler else ()),
+        *(_tables(config) if config.tables else ()),
         requantizer(2 * arrays * n, config),
         Unit("pointwise: word of sums", ffs=arrays * sums),
         Unit("finish: pixels of a block", logic_luts=arrays * n * choice_luts(config.pixels, config.acc_bits),

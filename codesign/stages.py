@@ -16,6 +16,8 @@ from codesign.program import (
     REQUANT_WORDS,
     SEGMENT_INTS,
     STEP_INTS,
+    TABLE_BYTES,
+    TABLE_WIDE,
     TAP_WORDS,
     EngineConfig,
     Step,
@@ -137,12 +139,20 @@ def filter_words(step: Step) -> int:
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
-    """Of weights and tables: for each array a run for its table and one for its weights, and one for each depthwise."""
+    """Of weights and tables: for each array a run for its rows and one for its weights, one for each depthwise, and one
+    for a table of codes.
+    """
     middle = TAP_WORDS + REQUANT_WORDS if step.middle_stride else 0
     runs = [filter_words(step), middle * step.pointwise_out]
     for matrix in matrices(step):
         runs += [REQUANT_WORDS * matrix.out, matrix.tiles * tile_words(config.lanes)]
-    return sum(read_cycles(words, memory) for words in runs)
+    runs.append(0 if step.table is None else len(step.table))
+    return sum(read_cycles(words, memory) for words in runs) + table_cycles(step, config)
+
+
+def table_cycles(step: Step, config: EngineConfig) -> int:
+    """In which the table of a step arrives in its memories."""
+    return 0 if step.table is None else ENTRY + TABLE_BYTES // min(config.lanes, TABLE_WIDE)
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     end = float(store.wait(memory, -1) + ENTRY + EMIT + FETCH)
     if not store.straight:
         end += stored_last(store, memory)
+    written = end  # what store takes of it
     if step.pool_stride:
         left = line_cycles(*step.middle_shape, store_words(step, config))
         end += (step.middle_shape[1] + 1) * max(store_words(step, config), SLOTS) + POOL
@@ -254,6 +265,8 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     filters = sum(filter_words(s) for s in after)
     taken = max(done, middle + emptied + rest if rest else 0.0) + filters
     longest = max(middle + end, memory.cycles(*own) + end, lag, middle + emptied + rest, taken)
+    if tables := sum(table_cycles(s, config) for s in after):  # behind the last word that the tail passes on
+        longest = max(longest, max(middle + end, lag) - written + tables)
     return Chain(stages, ceil(max(start + longest, READ + memory.latency + shared)))
 
 

@@ -99,6 +99,8 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
         (run,), place = load_order(draft.offset, layouts, lanes)
         step = replace(step, offset=replace(_segment(run, layouts), signed=False),
                        offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
+    if draft.table is not None:
+        step = replace(step, table=pack.table(draft.table, lanes))
     return _multiplying(step, w, layouts[draft.name].order[a:b], config.arrays)
 
 

@@ -41,6 +41,7 @@ PARTS = (
     ("middle requantization", ENGINE),
     ("middle", "middle"),
     ("pool", "tail"),
+    ("tail", "tail"),
     ("table", ENGINE),
     ("port", ENGINE),
     ("window", "window"),

@@ -186,6 +186,10 @@ Status check_parameters(const Step &step, int begin, int end) {
   if (!matrix_lies_in<C>(step.first, begin, end) || !matrix_lies_in<C>(step.second, begin, end)) {
     return kBadParameters;
   }
+  if (step.table != 0) {
+    if (C::kTables == 0 || step.pool_stride != 0) return kBadTable;
+    if (!lies_in(step.table, kTableBytes / C::kLanes, begin, end)) return kBadTable;
+  }
   return kDone;
 }
 
@@ -215,10 +219,6 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   const int first = program + int(words_of_integers<C>(kHeaderFields));
   read_integers<C>(memory, first + index * int(words_of_integers<C>(kStepFields)), kStepFields, field);
   if (field[kStepMagic] != kStepMark) return kBadStep;
-Reserved:
-  for (int i = kStepReserved; i < kSampleGrid; ++i) {
-    if (field[i] != 0) return kBadStep;
-  }
   if (field[kWindow] == kBranch) return read_branch<C>(field, header, index, step);
   step.load_count = field[kLoadCount];
   step.store_count = field[kStoreCount];
@@ -260,6 +260,7 @@ Reserved:
   step.load_pixels = field[kLoadPixels];
   step.store_pixels = field[kStorePixels];
   step.near = field[kNear];
+  step.table = field[kTable];
   // Without an array, its sizes are not looked at.
   step.first.mode = field[kPointwise];
   const bool multiplies = step.first.mode != kNoPointwise;

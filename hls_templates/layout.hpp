@@ -30,6 +30,7 @@ enum Status {
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
   kBadNear = 19,        // which of the memories on chip is read
   kBadSample = 20,      // grid or masks of a sampled window
+  kBadTable = 24,       // the table leaves the program, or is one too many
   kBadBranch = 25       // the number a branch looks at, where it leads, or a field it does not have
 };
 
@@ -88,8 +89,8 @@ enum StepField {
   kPoolStride,        // 0: what leaves is stored; else its 3x3 max-pool
   kLoadPixels,        // of a chunk of what is loaded in another order than it is stored
   kStorePixels,
-  kNear,  // of the two memories on chip, the one that segments are loaded from: they are stored to the other
-  kStepReserved,
+  kNear,   // of the two memories on chip, the one that segments are loaded from: they are stored to the other
+  kTable,  // address of 256 bytes that every code is looked up in before it is stored; 0: none is
   kSampleGrid,    // of a sampled window: bits of fraction of an offset
   kSampleMasked,  // 1: taps have masks
   kSampleMaskLow,
@@ -124,6 +125,7 @@ static const int kMaxSide = 8192;
 static const int kMaxKernel = 5;                // side of a gathered window
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
 static const int kSlots = 4;                    // of a pixel in lines.hpp, at least
+static const int kTableBytes = 256;
 static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
 
 // Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
@@ -160,6 +162,7 @@ struct Step {
   bool waits;                             // needs what the step before it writes before it can be prepared
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
+  int table;
   int row_words;                    // of the ring: one input row
   int spread;                       // log2 of the slots of the ring that a row takes: see window.hpp
   int window_words;                 // a pixel leaves the window in so many words

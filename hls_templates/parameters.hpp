@@ -5,6 +5,7 @@
 //   depthwise      9 words a group, one a tap, row-major; byte `lane` is the weight of that channel
 //   tiles          (kLanes + 1) / 2 words a tile; byte `lane` of word j holds the weights from input lane 2j
 //                  (low half) and 2j + 1 (high half) to output lane `lane`
+//   table          256 bytes, entry by entry, a word kLanes of them
 //   order of tiles output group, input word, and for int8 weights the high half, -8..7, before the low, 0..15
 //
 // Every unit has room for two steps: it works with one half and fills the other. `prefetch` sends what the next step
@@ -15,6 +16,7 @@
 //   tiles of the second array                      evenly beside the second half of its products; what is left of
 //                                                  both, after them
 //   taps and rows of window.hpp, then middle.hpp   taken when its map is done
+//   table of tail.hpp                              the same
 //
 // Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop: the
 // second array is never half through while the first is not nearly so.
@@ -29,6 +31,7 @@ namespace codesign {
 template <class C>
 struct ParameterWords {
   static const int kTileWords = (C::kLanes + 1) / 2;
+  static const int kTableWords = kTableBytes / C::kLanes;
 
   static int tiles(const Matrix &matrix) {
     #pragma HLS INLINE
@@ -53,6 +56,10 @@ struct ParameterWords {
   static int middle_rows(const Step &step) {
     #pragma HLS INLINE
     return step.middle_stride != 0 ? step.first.out * kRequantWords : 0;
+  }
+  static int table(const Step &step) {
+    #pragma HLS INLINE
+    return C::kTables > 0 && step.table != 0 ? kTableWords : 0;
   }
 };
 
@@ -186,24 +193,23 @@ Word:
 template <class C>
 void prefetch(const Step &next, const typename Types<C>::Word *memory,
               hls::stream<typename Types<C>::Word> &rows, hls::stream<typename Types<C>::Word> &tiles,
-              hls::stream<typename Types<C>::Word> &filters) {
+              hls::stream<typename Types<C>::Word> &filters, hls::stream<typename Types<C>::Word> &table) {
   Trace::process("prefetch");
   typedef ParameterWords<C> Words;
   const int first = Words::tiles(next.first);
   send<C>(memory, next.first.parameters + first, Words::rows(next.first), rows);
   send<C>(memory, next.first.parameters, first, tiles);
   send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
+  send<C>(memory, next.table, Words::table(next), table);
 }
 
 // For an engine of two.
 template <class C>
-void prefetch_both(const Step &next, const typename Types<C>::Word *memory,
-                   hls::stream<typename Types<C>::Word> &first_rows,
-                   hls::stream<typename Types<C>::Word> &second_rows,
-                   hls::stream<typename Types<C>::Word> &first_tiles,
-                   hls::stream<typename Types<C>::Word> &second_tiles,
-                   hls::stream<typename Types<C>::Word> &filters,
-                   hls::stream<typename Types<C>::Word> &middle_filters) {
+void prefetch_both(
+    const Step &next, const typename Types<C>::Word *memory, hls::stream<typename Types<C>::Word> &first_rows,
+    hls::stream<typename Types<C>::Word> &second_rows, hls::stream<typename Types<C>::Word> &first_tiles,
+    hls::stream<typename Types<C>::Word> &second_tiles, hls::stream<typename Types<C>::Word> &filters,
+    hls::stream<typename Types<C>::Word> &middle_filters, hls::stream<typename Types<C>::Word> &table) {
   Trace::process("prefetch_both");
   typedef ParameterWords<C> Words;
   const int first = Words::tiles(next.first), second = Words::tiles(next.second);
@@ -214,6 +220,7 @@ void prefetch_both(const Step &next, const typename Types<C>::Word *memory,
   send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
   send<C>(memory, next.middle_parameters, Words::middle_taps(next) + Words::middle_rows(next),
           middle_filters);
+  send<C>(memory, next.table, Words::table(next), table);
 }
 
 }  // namespace codesign

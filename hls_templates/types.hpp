@@ -52,8 +52,13 @@ struct Types {
   // How far a deformable window reaches; or offsets of nine taps, row before column, then their masks.
   static_assert(C::kSampler >= 0 && C::kSampler <= 5,
                 "kSampler must lie in 0..5: at most four bits of fraction");
+  static_assert(C::kTables == 0 || C::kTables == 1, "kTables must be 0 or 1");
   static const int kNumbers = C::kSampler > 0 ? 27 : 1;
   typedef Pack<typename Unsigned<8>::type, kNumbers> Numbers;
+  // Entries of a table, so many that arrive together: see table.hpp.
+  static const int kTableWide = kLanes < 4 ? kLanes : 4;
+  static const int kTableRows = C::kTables > 0 ? 256 / kTableWide : 1;
+  typedef Pack<typename Unsigned<8>::type, kTableWide> TableRow;
   typedef Pack<Acc, kLanes> Accs;
   typedef Pack<typename Factor<9>::type, kLanes> Factors;  // activations to be multiplied
   typedef Pack<Product, kLanes> Products;

@@ -29,10 +29,12 @@ from codesign.ops import (
     SampledDwConv,
     Shuffle,
     Slice,
+    Table,
     Upsample,
     VariedDwConv,
 )
 from codesign.ops.op import Op
+from codesign.ops.table import ENTRIES
 
 U8, I8, I4 = IntType(8, False), IntType(8), IntType(4)
 CONFIG_A: dict[str, Any] = {
@@ -163,6 +165,11 @@ class Builder:
         weight = self.weight(name, (-(-h // stride), -(-w // stride), 9, c), bits)
         self.add(name, VariedDwConv((stride, stride)), x, weight)
         return self.requant(name, **requant)
+
+    def table(self, name: str, x: str, out: IntType = U8) -> str:
+        """Any function of the codes of x."""
+        values = self.rng.integers(out.min, out.max, ENTRIES, endpoint=True)
+        return self.add(name, Table(out), x, self.const(f"{name}.values", values, out))
 
     def graph(self, outputs: Sequence[str], scales: dict[str, float] | None = None) -> Graph:
         scales = scales or {}

@@ -30,6 +30,7 @@ from codesign.ops import (
     SampledDwConv,
     Shuffle,
     Slice,
+    Table,
     Upsample,
 )
 
@@ -76,6 +77,15 @@ SquareDeformConv <group, kernel_shape, strides, pads, max_offset> (x, w, d) => (
                   strides: ints = @strides, pads: ints = @pads> (x, w, offset)
 }}"""
 
+LOOKUP_BODY = f"""
+<domain: "{OWN}", opset_import: ["" : 20]>
+Lookup (x, step, values) => (y) {{
+  q = Div (x, step)
+  r = Round (q)
+  code = Cast <to = 7> (r)
+  y = Gather (values, code)
+}}"""
+
 MASK_BITS = 5
 _CONV = """DeformConv <group: int = @group, offset_group = 1, kernel_shape: ints = @kernel_shape,
                   strides: ints = @strides, pads: ints = @pads>"""
@@ -119,7 +129,8 @@ ModulatedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bi
 
 
 def _bodies() -> list[onnx.FunctionProto]:
-    found = [parser.parse_function(t) for t in (QUANT_BODY, DEFORM_BODY, BOUNDED_BODY, MODULATED_BODY)]
+    texts = (QUANT_BODY, DEFORM_BODY, LOOKUP_BODY, BOUNDED_BODY, MODULATED_BODY)
+    found = [parser.parse_function(text) for text in texts]
     found[-1].node[-1].input[3] = ""  # the bias, which the text cannot leave out
     return found
 
@@ -255,6 +266,16 @@ class _Writer:
             y = self.add("Relu", [y], f"{node.name}.relu")
         self.quantizer(y, requant.name, params.out, out, params.lo, params.hi)
 
+    def table(self, node: Node) -> None:
+        """A Lookup of real values, and its quantizer."""
+        assert isinstance(node.op, Table)
+        x, out = node.inputs[0], self.scale.setdefault(node.name, STEP)
+        step = self.const(f"{node.name}.step", self.scale[x])
+        reals = self.const(node.inputs[1], self.graph.consts[node.inputs[1]] * out)
+        y = self.add("Lookup", [self.raw_of(x), step, reals], f"{node.name}.real", node.name, domain=OWN)
+        self.quantizer(y, node.name, node.op.out, out, node.op.out.min, node.op.out.max)
+        self.nodes[-1].name = f"{node.name}.quant"
+
     def raw_of(self, value: str) -> str:
         return self.raw[value] if value not in self.graph.outputs and value in self.raw else value
 
@@ -295,6 +316,8 @@ class _Writer:
             elif isinstance(node.op, Requant):
                 source = accumulators[node.inputs[0]]
                 (self.sum if isinstance(source.op, Add) else self.convolution)(source, node)
+            elif isinstance(node.op, Table):
+                self.table(node)
             else:
                 self.view(node)
         infos = [

@@ -24,6 +24,8 @@ from onnx.reference import ReferenceEvaluator
 
 from codesign.onnx_patterns import PATTERNS
 from codesign.onnx_read import OPSETS
+from codesign.onnx_table import FUNCTIONS
+from codesign.program import MAX_SIDE
 from tests.onnx_models import QONNX
 
 Arrays = list[npt.NDArray[Any]]
@@ -34,7 +36,10 @@ MAPS = {
     "Concat": range(99),
     "DeformConv": (0, 2, 4),
     "Div": (0, 1),
+    "Max": range(99),
+    "Min": range(99),
     "Mul": (0, 1),
+    "Pow": (0, 1),
     "Sub": (0, 1),
     "Sum": range(99),
 }
@@ -57,8 +62,8 @@ BEHIND_SUMS = (
 )
 KEEPS_CODES = ("Concat", "DepthToSpace", "Flatten", "MaxPool", "QuantizeLinear", "Reshape", "Resize", "Shape", "Slice",
                "Split", "Transpose", "Upsample")  # fmt: skip
-LIFTED = ("Add", "Clip", "Dropout", "Identity", "Mul", "QuantizeLinear", "Relu", "Reshape", "Round", "Shape", "Sub",
-          "Sum", "Transpose")  # fmt: skip
+LIFTED = (*FUNCTIONS, "Add", "Clip", "Dropout", "Identity", "Max", "Min", "Mul", "Pow", "QuantizeLinear", "Relu",
+          "Reshape", "Round", "Shape", "Sub", "Sum", "Transpose")  # fmt: skip
 BY_CHANNELS = ("Concat", "Slice", "Split")
 ANY_TYPE = (
     "Add",
@@ -225,6 +230,10 @@ class _Network:
             before, rest = array.shape[: self.axis], array.shape[self.axis :]
             behind = rest[1:] if len(rest) == 3 else (1, int(np.prod(rest[1:])))
             return array.reshape(int(np.prod(before)), rest[0], *behind)
+        if (
+            array.ndim == 1 and array.size > MAX_SIDE and self.op in LIFTED
+        ):  # a row that is too long for a map
+            return array.reshape(1, 1, -1, 100)
         return array.reshape(*[1] * max(4 - array.ndim, 0), *array.shape) if self.op in LIFTED else array
 
     def _map(self, name: str, array: npt.NDArray[Any]) -> str:

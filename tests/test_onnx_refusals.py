@@ -151,7 +151,7 @@ ODD[2] = 0.3
 # What is wrong: how to make it so. The messages are in golden/test_onnx_refusals.
 REFUSALS = {
     # operators
-    "unknown": operator("up", "Erf"),
+    "unknown": operator("up", "Hardmax"),
     "unknown domain": operator("up", "Magic", "lab"),
     "average pooling": averaged("AveragePool", kernel_shape=[3, 3], ceil_mode=1),
     "edge of an average": averaged("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),

@@ -15,12 +15,13 @@ from codesign.ops.requant import Requant
 from codesign.ops.sampled_dwconv import SampledDwConv
 from codesign.ops.shuffle import Shuffle
 from codesign.ops.slice import Slice
+from codesign.ops.table import Table
 from codesign.ops.upsample import Upsample
 from codesign.ops.varied_dwconv import VariedDwConv
 
 OPS = (
     Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, GlobalSum, MaxPool, Mix, MixedConv, Pick, Requant,
-    SampledDwConv, Shuffle, Slice, Upsample, VariedDwConv,
+    SampledDwConv, Shuffle, Slice, Table, Upsample, VariedDwConv,
 )  # fmt: skip
 DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
@@ -42,6 +43,7 @@ __all__ = [
     "SampledDwConv",
     "Shuffle",
     "Slice",
+    "Table",
     "Upsample",
     "VariedDwConv",
 ]

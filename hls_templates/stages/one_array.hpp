@@ -20,8 +20,10 @@ struct Parameters {
   typename Types<C>::RequantRow window_requant[2 * C::kWindowGroups];
   typename Types<C>::Tile tiles[2 * C::kWeightTiles];
   typename Types<C>::RequantRow pointwise_requant[2 * C::kOutputWords];
+  typename Types<C>::TableRow tables[2 * C::kLanes][Types<C>::kTableRows];
 
   Parameters() {
+    #pragma HLS ARRAY_PARTITION variable=tables complete dim=1
     CODESIGN_LARGE(tiles)
     CODESIGN_LARGE(depthwise)
     CODESIGN_LARGE(window_requant)
@@ -29,6 +31,7 @@ struct Parameters {
     CODESIGN_ONE_WORD(window_requant)
     CODESIGN_ONE_WORD(tiles)
     CODESIGN_ONE_WORD(pointwise_requant)
+    CODESIGN_ONE_WORD(tables)
   }
 };
 
@@ -44,16 +47,17 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   typename Types<C>::SumStream summed("summed");
   typename Types<C>::OffsetStream reaches("reaches");
   hls::stream<typename Types<C>::Word> next_rows("next_rows"), next_tiles("next_tiles");
-  hls::stream<typename Types<C>::Word> next_filters("next_filters");
+  hls::stream<typename Types<C>::Word> next_filters("next_filters"), next_table("next_table");
   #pragma HLS STREAM variable=windowed depth=32
-  prefetch<C>(next, program_port, next_rows, next_tiles, next_filters);
+  #pragma HLS STREAM variable=next_table depth=32
+  prefetch<C>(next, program_port, next_rows, next_tiles, next_filters, next_table);
   load<C>(step, load_segments, features, near, loaded);
   load_offsets<C>(step, offsets, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
             windowed);
   pointwise<C, 0>(step, next, half, windowed, next_tiles, parameters.tiles, summed);
   finish<C, 0>(step, next, half, summed, next_rows, parameters.pointwise_requant, computed);
-  tail<C>(step, computed, complete);
+  tail<C>(step, next, half, computed, next_table, parameters.tables, complete);
   store<C>(step, store_segments, complete, results, other_near);
 }
 

@@ -25,8 +25,10 @@ struct Parameters {
   typename Types<C>::RequantRow middle_requant[2 * C::kMiddleGroups];
   typename Types<C>::Tile second_tiles[2 * C::kWeightTiles];
   typename Types<C>::RequantRow second_requant[2 * C::kOutputWords];
+  typename Types<C>::TableRow tables[2 * C::kLanes][Types<C>::kTableRows];
 
   Parameters() {
+    #pragma HLS ARRAY_PARTITION variable=tables complete dim=1
     CODESIGN_LARGE(tiles)
     CODESIGN_LARGE(depthwise)
     CODESIGN_LARGE(window_requant)
@@ -39,6 +41,7 @@ struct Parameters {
     CODESIGN_ONE_WORD(middle_requant)
     CODESIGN_ONE_WORD(second_tiles)
     CODESIGN_ONE_WORD(second_requant)
+    CODESIGN_ONE_WORD(tables)
   }
 };
 
@@ -57,10 +60,12 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   hls::stream<typename Types<C>::Word> next_rows("next_rows"), next_tiles("next_tiles");
   hls::stream<typename Types<C>::Word> second_rows("second_rows"), second_tiles("second_tiles");
   hls::stream<typename Types<C>::Word> next_filters("next_filters"), middle_filters("middle_filters");
+  hls::stream<typename Types<C>::Word> next_table("next_table");
   #pragma HLS STREAM variable=first depth=32
   #pragma HLS STREAM variable=forked depth=32
+  #pragma HLS STREAM variable=next_table depth=32
   prefetch_both<C>(next, program_port, next_rows, second_rows, next_tiles, second_tiles, next_filters,
-                   middle_filters);
+                   middle_filters, next_table);
   load<C>(step, load_segments, features, near, loaded);
   load_offsets<C>(step, offsets, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
@@ -74,7 +79,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   pointwise<C, 1>(step, next, half, fed, second_tiles, parameters.second_tiles, second_summed);
   finish<C, 1>(step, next, half, second_summed, second_rows, parameters.second_requant, finished);
   join<C>(step, passed, finished, joined);
-  tail<C>(step, joined, complete);
+  tail<C>(step, next, half, joined, next_table, parameters.tables, complete);
   store<C>(step, store_segments, complete, results, other_near);
 }
 

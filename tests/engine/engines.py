@@ -29,7 +29,7 @@ def generic(lanes: int) -> EngineConfig:
         max_segments=96, pack_log2=PACK[lanes], acc_bits=32,
         pixels=ARRAY[lanes][0], turns=ARRAY[lanes][1], arrays=ARRAYS[lanes], fabric=lanes // 4,
         middle_words=1024 // lanes, middle_groups=64,
-        pool_words=1024 // lanes, pool_groups=64, sampler=5, near_words=4096 // lanes, branches=1,
+        pool_words=1024 // lanes, pool_groups=64, sampler=5, tables=1, near_words=4096 // lanes, branches=1,
     )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def test_illegal_header_is_refused(field, value, status):
 
 
 BAD_STEPS = [
-    ("kStepMagic", 1, 5), ("kStepReserved", 1, 5), ("kHeight", 0, 6), ("kWidth", 9000, 6), ("kGroups", 0, 6),
+    ("kStepMagic", 1, 5), ("kHeight", 0, 6), ("kWidth", 9000, 6), ("kGroups", 0, 6),
     ("kGroups", 1 << 20, 6), ("kPacked", 1, 6), ("kOutHeight", -1, 6), ("kLoadCount", 0, 7), ("kLoadCount", 97, 7),
     ("kStoreCount", 1000, 7), ("kSegments", -1, 7), ("kSegments", 1 << 28, 7), ("kHeight", 5, 8),
     ("kWindow", 6, 10), ("kWindow", -1, 10), ("kKernel", 4, 10), ("kKernel", 0, 10), ("kStrideY", 0, 10),
@@ -125,7 +125,7 @@ BAD_STEPS = [
     ("kOffsetStride", 0, 12), ("kOffsetLane", 4, 12), ("kOffsetStride", 1 << 29, 12), ("kPointwise", 3, 13),
     ("kPointwiseIn", 99, 13), ("kPointwiseOut", 0, 13), ("kPointwiseOut", 1 << 16, 13),
     ("kPointwiseParameters", 0x7ffffff0, 14), ("kPointwiseLow", -129, 15), ("kPointwiseHigh", 256, 15),
-    ("kWindowLow", -1000, 15), ("kNear", 2, 19), ("kNear", -1, 19),
+    ("kWindowLow", -1000, 15), ("kNear", 2, 19), ("kNear", -1, 19), ("kTable", -1, 24),
 ]  # fmt: skip
 
 

@@ -23,10 +23,15 @@ def varied_graph():
     return b.graph((b.varied("y", b.input("x", (3, 4, 5))),))
 
 
+def table_graph():
+    b = Builder()
+    return b.graph((b.table("y", b.input("x", (3, 4, 5))),))
+
+
 GRAPH = random_codenet_graph(stem="maxpool")
 GRAPHS = (
     GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)), random_mixing_graph(),
-    varied_graph(),
+    varied_graph(), table_graph(),
 )  # fmt: skip
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 
