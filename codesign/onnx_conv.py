@@ -25,8 +25,8 @@ from codesign.onnx_values import (
     Value,
     unknown_sums,
 )
-from codesign.ops import Conv, DwConv
-from codesign.ops.op import Op, product_bounds
+from codesign.ops import Conv, DwConv, VariedDwConv
+from codesign.ops.op import Op
 
 MAX_WEIGHT_BITS = 8
 MAX_KERNEL = 5
@@ -78,9 +78,8 @@ def channels_of(x: Act | None, weight: Weight) -> int:
     return x.shape[2] if x is not None and x.shape[2] else weight.cin * weight.group
 
 
-def weight_of(site: Site) -> Weight:
-    value, group = site.input(1), site.whole("group", 1)
-    shape = shape_of(value)
+def check_weight(site: Site, value: Value | None) -> None:
+    """Refuse all but constants of at most 8 signed bits."""
     if isinstance(value, Codes):
         if not value.elem.signed or value.elem.bits > MAX_WEIGHT_BITS:
             site.note(
@@ -90,6 +89,12 @@ def weight_of(site: Site) -> Weight:
         site.note("its weight is not quantized", "Put a Quant of at most 8 bits behind the weight.")
     elif not constant_like(value):
         site.note("its weight is computed while the network runs", "Use constant weights.")
+
+
+def weight_of(site: Site) -> Weight:
+    value, group = site.input(1), site.whole("group", 1)
+    check_weight(site, value)
+    shape = shape_of(value)
     if not shape and not isinstance(value, (Codes, Const)):
         kernel = site.wholes("kernel_shape", (0, 0))
         return Weight(None, 0, 0, (kernel[0], kernel[1]), group)
@@ -187,13 +192,18 @@ def accumulate(
     name = importer.unique(node_name(site.node, weight.codes.origin))
     importer.taken.discard(name)
     codes, elem = weight.codes.codes, weight.codes.elem
-    held = Bounds(*(np.full(x.shape[2], v, np.int64) for v in (x.lo, x.hi)))
-    codes = codes.transpose(2, 3, 1, 0) if isinstance(op, Conv) else codes[:, 0].transpose(1, 2, 0)
+    held = [
+        Bounds(*(np.full(act.shape[2], v, np.int64) for v in (act.lo, act.hi)))
+        for act in (x, *more)
+        if act is not None
+    ]
+    whole = isinstance(op, Conv | VariedDwConv)
+    codes = codes.transpose(2, 3, 1, 0) if whole else codes[:, 0].transpose(1, 2, 0)
     out = op.infer(*(importer.types[s] for s in inputs), TensorType(codes.shape, elem))
     weights = importer.constant(f"{name}.weight", codes, elem)
     name, _ = site.emit(op, *inputs, weights, name=name)
     h, w, c = out.shape
-    bounds = product_bounds(held, codes, tuple(range(codes.ndim - 1)))
+    bounds = op.bounds(*held, codes)
     return replace(acc, node=name, shape=(h, w, c), reach=(bounds.low, bounds.high), weight=weights)
 
 

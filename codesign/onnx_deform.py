@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -111,13 +112,21 @@ def _deform(site: Site, x: Act | None, d: Act | None, bound: int) -> Value:
     return accumulate(site, DeformDwConv(bound, stride), x, more, weight, bias=3)
 
 
-def check_depthwise(site: Site, x: Act | None, weight: Weight) -> tuple[int, int]:
-    """Refuse all but a depthwise 3x3 with pads 1 and stride 1 or 2; returns the stride."""
+def _shown(kernel: tuple[int, int]) -> str:
+    h, w = kernel
+    return f"{h}x{w} with pads {h // 2}" + (f",{w // 2}" if h != w else "")
+
+
+def check_depthwise(
+    site: Site, x: Act | None, weight: Weight, kernels: Sequence[tuple[int, int]] = ((3, 3),)
+) -> tuple[int, int]:
+    """Refuse all but a depthwise window that its pads keep in the middle, stride 1 or 2; returns the stride."""
     w = window_of(site, weight, strides=(1, 2))
-    if (w.kernel != (3, 3) and w.kernel[0]) or w.pads != (1, 1, 1, 1):
-        kh, kw = w.kernel
+    kh, kw = w.kernel
+    if (w.kernel not in kernels and kh) or w.pads != (kh // 2, kw // 2, kh // 2, kw // 2):
         site.note(
-            f"has a {kh}x{kw} kernel with pads {list(w.pads)}, expected 3x3 with pads 1", "Use 3x3, pads 1."
+            f"has a {kh}x{kw} kernel with pads {list(w.pads)}, expected {' or '.join(map(_shown, kernels))}",
+            f"Use {_shown(kernels[0]).replace(' with', ',')}.",
         )
     channels = channels_of(x, weight)
     if weight.cout and (not weight.group == channels == weight.cout or weight.cin != 1):

@@ -12,12 +12,13 @@ from codesign.onnx_deform import square_deform_conv
 from codesign.onnx_mean import average_pool, global_average, reduce_mean
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
-from codesign.onnx_sample import bounded_deform_conv, deform_conv, modulated_deform_conv
+from codesign.onnx_sample import border_deform_conv, bounded_deform_conv, deform_conv, modulated_deform_conv
 from codesign.onnx_shapes import reshape, shape, transpose
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
 from codesign.onnx_table import ACTIVATIONS, arithmetic_only, either, lookup
 from codesign.onnx_values import Refused, Value
+from codesign.onnx_varied import varied_conv
 from codesign.onnx_views import concat, maxpool, resize, slice_, split
 
 DOMAIN = "codesign"
@@ -59,9 +60,11 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
         for domain in QONNX_DOMAINS
         for name in ("BipolarQuant", "FloatQuant", "Trunc", "MultiThreshold")
     },
+    (DOMAIN, "BorderDeformConv"): border_deform_conv,
     (DOMAIN, "BoundedDeformConv"): bounded_deform_conv,
     (DOMAIN, "ModulatedDeformConv"): modulated_deform_conv,
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
+    (DOMAIN, "VariedConv"): varied_conv,
     **ACTIVATIONS,
     (DOMAIN, "Lookup"): lookup,
     ("", "Add"): either(add),

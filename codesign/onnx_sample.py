@@ -1,7 +1,11 @@
-"""Import patterns of bounded deformable convolutions, whose taps each have an offset of their own: DCNv1 and DCNv2."""
+"""Import patterns of bounded deformable convolutions, whose taps each have an offset of their own.
+
+DCNv1, and DCNv2 with masks; rows and columns of nine taps; and one tap whose position stays on the map.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +17,9 @@ from codesign.onnx_quant import quantized
 from codesign.onnx_site import INCONSISTENT, Site
 from codesign.onnx_values import Acc, Act, Poison, Refused, Value, is_power_of_two, unknown_sums
 from codesign.ops import SampledDwConv
-from codesign.ops.sampled_dwconv import CODE, MOST_GRID, TAPS
+from codesign.ops.sampled_dwconv import CODE, KERNELS, MOST_GRID, TAPS
+
+WINDOWS = ("3x3", "1x9", "9x1")
 
 
 def bounded_deform_conv(site: Site) -> Value:
@@ -24,6 +30,18 @@ def bounded_deform_conv(site: Site) -> Value:
     if samples is not None:
         site.importer.offsets.setdefault(site.node.input[2], samples)
     return sampled(site, x, samples, op, 1.0)
+
+
+def border_deform_conv(site: Site) -> Value:
+    """codesign::BorderDeformConv(x, w, p[, b]): p are 2 offsets; positions outside are those of the border."""
+    x = site.feature(0)
+    op = _operator(site, (0, 0))
+    if op is not None:
+        op = replace(op, border=True)
+    samples = None if op is None else _samples(site, op, 2.0**-op.grid)
+    if samples is not None:
+        site.importer.offsets.setdefault(site.node.input[2], samples)
+    return sampled(site, x, samples, op, 1.0, ("1x1",))
 
 
 def modulated_deform_conv(site: Site) -> Value:
@@ -74,12 +92,17 @@ def deform_conv(site: Site) -> Value:
 
 
 def sampled(
-    site: Site, x: Act | None, samples: Act | None, op: SampledDwConv | None, mask_step: float
+    site: Site,
+    x: Act | None,
+    samples: Act | None,
+    op: SampledDwConv | None,
+    mask_step: float,
+    windows: Sequence[str] = WINDOWS,
 ) -> Value:
-    """The node in the graph. `mask_step`: what a mask's code of 1 stands for."""
+    """The node in the graph. `mask_step`: what a mask's code of 1 stands for. `windows`: of its kind."""
     site.guess = unknown_sums(site.where)
     weight = weight_of(site)
-    stride = check_depthwise(site, x, weight)
+    stride = check_depthwise(site, x, weight, [KERNELS[name] for name in windows])
     if op is None:
         op = SampledDwConv()
     finer = mask_step * 4.0**-op.grid
@@ -104,7 +127,9 @@ def _operator(site: Site, masks: tuple[int, int]) -> SampledDwConv | None:
         site.note(
             f"its offsets to {bound} in steps of 2^-{grid} do not fit {CODE}", "Use fewer bits of fraction."
         )
-    return SampledDwConv(bound, grid, *masks) if len(site.notes) == known else None
+    kernel = "x".join(map(str, site.wholes("kernel_shape", (3, 3))))
+    taps = kernel if kernel in KERNELS else "3x3"  # others are refused with the weight
+    return SampledDwConv(bound, grid, *masks, taps=taps) if len(site.notes) == known else None
 
 
 def _samples(site: Site, op: SampledDwConv, step: float, factors: np.ndarray | None = None) -> Act | None:

@@ -13,12 +13,15 @@
 `masks` multiplies each tap by a number of its own per pixel (DCNv2, arXiv 1811.11168), clamped to 0..MASK_MOST where
 the paper takes a sigmoid; once quantized, in steps of 2^-MASK_BITS.
 
+Bounded windows may be rows or columns of nine taps instead: p_k in {0}x{-4..4} or {-4..4}x{0}.
+
 CoDeNet's operator (arXiv 2006.08357, section 3) is depthwise + square + rounded. Rounding and clamping are part
 of the operator, in training as in hardware. Depthwise + bounded is the other one that hardware runs.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -41,7 +44,7 @@ def near_identity_(weight: Tensor) -> None:
     classifiers with random filters stayed at chance (0.10; 0.13 with supervision at every stage), one with this start
     and supervision reached 0.24. Learning rates differed, 0.001 and 0.003: what each change brought is not known.
     """
-    nn.init.normal_(weight, std=0.1 * (3 / weight.shape[2]))
+    nn.init.normal_(weight, std=0.1 * (3 / math.sqrt(weight.shape[2] * weight.shape[3])))
     with torch.no_grad():
         weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += 1
 
@@ -162,22 +165,23 @@ def deform_conv(
     offset: Tensor,
     weight: Tensor,
     stride: int = 1,
-    padding: int = 1,
+    padding: int | tuple[int, int] = 1,
     dilation: int = 1,
     groups: int = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
     """General deformable convolution with bilinear sampling, one offset group; equals ONNX DeformConv (opset 19).
 
-    x (N,C,H,W); offset (N,2*K*K,H',W'), channel 2k is the row and 2k+1 the column; weight (O,C/groups,K,K); mask
-    (N,K*K,H',W') multiplies the taps.
+    x (N,C,H,W); offset (N,2*kh*kw,H',W'), channel 2k is the row and 2k+1 the column; weight (O,C/groups,kh,kw); mask
+    (N,kh*kw,H',W') multiplies the taps.
     """
     n, c, h, w = x.shape
     o, per_group, kh, kw = weight.shape
     oh, ow = offset.shape[-2:]
     off = offset.view(n, kh * kw, 2, oh, ow)
-    ys = (torch.arange(oh, device=x.device) * stride - padding).view(1, -1, 1)
-    xs = (torch.arange(ow, device=x.device) * stride - padding).view(1, 1, -1)
+    pads = (padding, padding) if isinstance(padding, int) else padding
+    ys = (torch.arange(oh, device=x.device) * stride - pads[0]).view(1, -1, 1)
+    xs = (torch.arange(ow, device=x.device) * stride - pads[1]).view(1, 1, -1)
     first = (torch.arange(n, device=x.device) * (h * w)).view(-1, 1, 1)
     rows = x.permute(0, 2, 3, 1).reshape(
         -1, c
@@ -216,10 +220,10 @@ def deform_conv(
 
 
 class DeformConv2d(nn.Module):
-    """Deformable 3x3 convolution with its offsets given as a second input.
+    """Deformable convolution with its offsets given as a second input: 3x3, or a row or column of nine taps.
 
     Attributes `offsets`, `sampling`, `bound`, `groups` and `stride` are the variants of CoDeNet's ablation
-    (arXiv 2006.08357, table 2); they travel with the exported model. Weight (cout, cin/groups, 3, 3), no bias.
+    (arXiv 2006.08357, table 2); they travel with the exported model. Weight (cout, cin/groups, kh, kw), no bias.
     """
 
     def __init__(
@@ -233,6 +237,7 @@ class DeformConv2d(nn.Module):
         bound: int = 7,
         fraction_bits: int = 2,
         masks: bool = False,
+        kernel: tuple[int, int] = (3, 3),
     ) -> None:
         super().__init__()
         if offsets not in ("free", "bounded", "square") or sampling not in ("bilinear", "rounded"):
@@ -241,13 +246,17 @@ class DeformConv2d(nn.Module):
             raise ValueError(f"DeformConv2d: bound is {bound}, expected at least 1 (an ordinary 3x3)")
         if masks and offsets == "square":
             raise ValueError("DeformConv2d: masks with square offsets, expected free or bounded ones")
+        if kernel not in ((3, 3), (1, 9), (9, 1)) or (offsets == "square" and kernel != (3, 3)):
+            raise ValueError(
+                f"DeformConv2d: {offsets} offsets of a kernel {kernel}, expected 3x3, 1x9 or 9x1"
+            )
         if not 0 <= fraction_bits <= 4:
             raise ValueError(f"DeformConv2d: fraction_bits is {fraction_bits}, expected 0 to 4")
         self.groups, self.stride, self.bound = groups, stride, bound
         self.offsets, self.sampling = offsets, sampling
         self.fraction_bits, self.masks = fraction_bits, masks
         self.grid = 0 if sampling == "rounded" else None  # bits of fraction in force; None: any number
-        self.weight = nn.Parameter(torch.empty(cout, cin // groups, 3, 3))
+        self.weight = nn.Parameter(torch.empty(cout, cin // groups, *kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if groups == cin == cout:
             near_identity_(self.weight)
@@ -294,13 +303,15 @@ class DeformConv2d(nn.Module):
         else:
             mask = None
         offset = square_offsets(used) if self.offsets == "square" else used
-        return deform_conv(x, offset, weight, self.stride, groups=self.groups, mask=mask)
+        pads = (weight.shape[2] // 2, weight.shape[3] // 2)
+        return deform_conv(x, offset, weight, self.stride, pads, groups=self.groups, mask=mask)
 
     def extra_repr(self) -> str:
-        o, i = self.weight.shape[:2]
+        o, i, kh, kw = self.weight.shape
         return (
             f"{i * self.groups}, {o}, groups={self.groups}, stride={self.stride}, "
             f"{self.offsets}, {self.sampling}, bound={self.bound}"
+            + (f", kernel={kh}x{kw}" if (kh, kw) != (3, 3) else "")
             + (f", fraction_bits={self.grid}" if self.on_grid else "")
             + (", masks" if self.masks else "")
         )

@@ -40,6 +40,7 @@ from quant.quantize import bake, plain
 from quant.quantizers import ActProxy, WeightProxy
 
 FORMAT = "1"  # of model.onnx: what the compiler's importer checks under the key codesign.format
+QCDQ = ("BoundedDeformConv", "SquareDeformConv")  # nodes of ours that qcdq has a form for
 EXACT = 1 << 24  # float32 holds every integer up to here
 
 
@@ -112,6 +113,11 @@ def to_onnx(
         if masked := [n.name for n in raw.graph.node if n.op_type == "ModulatedDeformConv"]:
             raise ExportError(
                 f"export: {', '.join(masked)} have masks beside offsets, expected offsets alone in qcdq. Export qonnx."
+            )
+        own = [n.name for n in raw.graph.node if n.domain == OWN_DOMAIN and n.op_type not in QCDQ]
+        if own:
+            raise ExportError(
+                f"export: {', '.join(own)} have no form in qcdq, expected deformable layers alone. Export qonnx."
             )
         to_qcdq(raw)
     return _finished(raw, {"codesign.format": FORMAT, **(meta or {})})

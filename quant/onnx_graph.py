@@ -173,7 +173,11 @@ def accumulator_bounds(model: onnx.ModelProto) -> dict[str, int]:
         if not node.op_type.endswith("Conv"):
             continue
         weight = producer[node.input[1]]
-        codes = np.abs(quant_codes(weight, values)).reshape(values[weight.input[0]].shape[0], -1).sum(1)
+        codes = np.abs(quant_codes(weight, values))
+        if node.op_type == "VariedConv":  # (C,9,H,W): the pixel with the largest weights
+            codes = codes.sum(1).max((1, 2))
+        else:
+            codes = codes.reshape(codes.shape[0], -1).sum(1)
         total = codes * largest_input(node.input[0]) * _finer(node)
         if node.op_type == "Conv" and len(node.input) > 2:
             total = total + np.abs(quant_codes(producer[node.input[2]], values))

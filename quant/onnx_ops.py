@@ -4,6 +4,7 @@
     codesign::SquareDeformConv(x, w, d)                             CoDeNet's deformable depthwise convolution
     codesign::BoundedDeformConv(x, w, p)                            DCNv1's, with offsets in steps and bounds
     codesign::ModulatedDeformConv(x, w, p)                          the same with masks: DCNv2's
+    codesign::BorderDeformConv, codesign::VariedConv                see quant.dynamic.sample_nodes
 
 The functions are the operators' meaning: any runtime that knows ONNX's DeformConv runs the file as it is.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import onnx
-import torch
 from onnx import parser
 from torch import Tensor
 from torch.autograd import Function
@@ -21,7 +21,7 @@ from torch.autograd import Function
 from codesign.errors import CodesignError
 from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.deform import MASK_BITS, MASK_CODES, TAPS, DeformConv2d, square_offsets
-from quant.dynamic import sampling
+from quant.dynamic import sample_nodes, sampling
 
 OWN_DOMAIN, OWN_VERSION = "codesign", 1
 
@@ -107,7 +107,10 @@ ModulatedDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bi
 
 def functions() -> list[onnx.FunctionProto]:
     """Bodies of all of them, at opset 20."""
-    return [_parsed(text) for text in (QUANT, _SQUARE_DEFORM, _BOUNDED_DEFORM, _MODULATED_DEFORM)]
+    return [
+        _parsed(text)
+        for text in (QUANT, _SQUARE_DEFORM, _BOUNDED_DEFORM, _MODULATED_DEFORM, *sample_nodes.FUNCTIONS)
+    ]
 
 
 def _parsed(text: str) -> onnx.FunctionProto:
@@ -162,9 +165,9 @@ class _BoundedNode(Function):
             w,
             p,
             group_i=w.type().sizes()[0],
-            kernel_shape_i=[3, 3],
+            kernel_shape_i=w.type().sizes()[2:],
             strides_i=[stride] * 2,
-            pads_i=[1] * 4,
+            pads_i=[k // 2 for k in w.type().sizes()[2:]] * 2,
             max_offset_i=bound,
             fraction_bits_i=bits,
             **own,
@@ -191,26 +194,6 @@ class _GeneralNode(Function):
             pads_i=[1] * 4,
         )
         return _typed(node, x, w, offset)
-
-
-class _OnesNode(Function):
-    """Weights of 1, quantized to codes of 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.new_ones(x.shape[1], 1, 3, 3)
-
-    @staticmethod
-    def symbolic(g: Any, x: Any) -> Any:
-        shape = [x.type().sizes()[1], 1, 3, 3]
-        ones, one, zero, bits = (
-            g.op("Constant", value_t=v) for v in (torch.ones(shape), *map(torch.tensor, (1.0, 0.0, 2.0)))
-        )
-        node = g.op(
-            f"{QONNX_DOMAIN}::Quant", ones, one, zero, bits, signed_i=1, narrow_i=1, rounding_mode_s="ROUND"
-        )
-        node.setType(x.type().with_sizes(shape))
-        return node
 
 
 def _typed(node: Any, x: Any, w: Any, like: Any) -> Any:
@@ -241,12 +224,6 @@ def traced_deform_conv(layer: DeformConv2d, x: Tensor, raw: Tensor, weight: Tens
     elif layer.offsets == "square":
         used = square_offsets(used.clamp(0.0, float(layer.bound)))
     node = _GeneralNode.apply(x, weight, used, layer.stride, layer.groups)  # type: ignore
-    return node
-
-
-def traced_ones(x: Tensor) -> Tensor:
-    """What stands in the file for the weights of an operator that has none."""
-    node: Tensor = _OnesNode.apply(x)  # type: ignore
     return node
 
 

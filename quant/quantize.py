@@ -75,6 +75,7 @@ class QuantDeformConv2d(QuantWeightBiasInputOutputLayer, DeformConv2d):
             source.bound,
             source.fraction_bits,
             source.masks,
+            (source.weight.shape[2], source.weight.shape[3]),
         )
         if self.offsets == "bounded" and self.sampling == "bilinear":
             self.grid = self.fraction_bits  # only whole steps are exact
@@ -210,6 +211,9 @@ class _Layers:
     def conv(self, conv: nn.Conv2d, role: str, name: str) -> QuantConv2d:
         return _quantized_conv(conv, self.weights(role, name))
 
+    def deform(self, conv: DeformConv2d, name: str) -> QuantDeformConv2d:
+        return QuantDeformConv2d(conv, self.weights("deform", name))
+
     def weights(self, role: str, name: str) -> type:
         return _weights(self.plan, role, name)
 
@@ -263,7 +267,7 @@ def bake(twin: nn.Module) -> None:
 
 def weight_layers(twin: nn.Module) -> dict[str, nn.Module]:
     """Every layer with quantized weights by its name, in the order of definition."""
-    return {n: m for n, m in twin.named_modules() if isinstance(m, QuantConv2d | QuantDeformConv2d)}
+    return {n: m for n, m in twin.named_modules() if isinstance(m, QuantWeightBiasInputOutputLayer)}
 
 
 def activation_quantizers(twin: nn.Module) -> dict[str, QuantReLU | QuantIdentity]:

@@ -4,9 +4,11 @@ import numpy as np
 import onnx
 import pytest
 
+from codesign import onnx_sample
 from codesign.errors import ModelRefused
 from codesign.fast import exact_float
 from codesign.ir import IntType, evaluate
+from codesign.onnx_conv import accumulate
 from codesign.onnx_io import export_integer, import_model, onnx_with_taps, quant_points
 from codesign.ops import SampledDwConv
 from tests.kernels import needs_deform_conv
@@ -130,3 +132,20 @@ def test_offsets_may_be_quantized_in_the_node_s_steps():
         model.graph.node.insert(at, quant)
         node.input[2] = f"{name}.codes"
     assert same_function(graph, import_model(model))
+
+
+@pytest.mark.parametrize("op", OPS, ids=str)
+def test_sums_are_proven_to_stay_in_the_operator_s_range(op, monkeypatch):
+    """What a requantization is searched for: four neighbours in steps, times a mask."""
+    found = {}
+
+    def remember(*args, **options):
+        acc = accumulate(*args, **options)
+        found[acc.node] = acc.reach
+        return acc
+
+    monkeypatch.setattr(onnx_sample, "accumulate", remember)
+    graph = import_model(network(op))
+    (node,) = (n.name for n in graph.nodes if isinstance(n.op, SampledDwConv))
+    wanted = graph.bounds()[node]
+    np.testing.assert_array_equal(found[node], (wanted.low, wanted.high))

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import nn
 
+from quant.deform import DeformConv2d
+
 
 class Layers(Protocol):
     """Makes quantized layers as the preset says."""
@@ -15,6 +17,9 @@ class Layers(Protocol):
 
     def act(self, act: nn.Module) -> nn.Module:
         """An unsigned quantizer of a ReLU, a signed one of an Identity."""
+
+    def deform(self, conv: DeformConv2d, name: str) -> DeformConv2d:
+        """Rounds and clamps its offsets; its weights as the preset's of deformable layers."""
 
     def weights(self, role: str, name: str) -> type:
         """The injector of weights that a layer of one's own kind has."""

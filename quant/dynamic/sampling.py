@@ -9,6 +9,7 @@ Hardware has offsets within a bound in steps of 2^-fraction_bits, and masks as c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,22 +18,12 @@ from torch import Tensor, nn
 
 from quant.deform import TAPS, clamp, deform_conv, round_clamp
 from quant.dynamic.block import DynamicBlock, Layers
+from quant.dynamic.whole import Whole
 from quant.layers import Conv2d, ConvBlock, concat, mapped, plain, upsample
 
 MASK_BITS, MASK_CODES = 5, (-128, 127)
 MASKS = MASK_CODES[0] * 2.0**-MASK_BITS, MASK_CODES[1] * 2.0**-MASK_BITS  # about -4 to 4
 OFFSETS = 2 * len(TAPS)  # channels before the masks
-
-
-class Ones(nn.Module):
-    """Weights (C,1,3,3) of 1, for operators that have none."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing():
-            from quant.onnx_ops import traced_ones  # which knows onnx
-
-            return traced_ones(x)
-        return x.new_ones(x.shape[1], 1, 3, 3)
 
 
 class SampledSum(nn.Module):
@@ -52,7 +43,7 @@ class SampledSum(nn.Module):
             )
         self.bound, self.fraction_bits, self.moves = bound, fraction_bits, moves
         self.exact = False
-        self.weight_quant = Ones()
+        self.weight_quant = Whole()
 
     @property
     def channels(self) -> int:
@@ -61,7 +52,7 @@ class SampledSum(nn.Module):
 
     def forward(self, x: Any, predicted: Any) -> Tensor:
         v, raw = plain(x), plain(predicted)
-        ones = self.weight_quant(v)
+        ones = self.weight_quant(v, v.new_ones(v.shape[1], 1, 3, 3))
         if torch.jit.is_tracing():
             from quant.onnx_ops import traced_sampled_sum
 
@@ -79,13 +70,19 @@ class SampledSum(nn.Module):
         return f"bound={self.bound}, fraction_bits={self.fraction_bits}" if self.moves else "does not move"
 
 
-def _shifted_sum(x: Tensor, masks: Tensor) -> Tensor:
-    """Sum of the nine shifted maps, each times its mask (N,9,H,W)."""
+def shifted(x: Tensor) -> Iterator[Tensor]:
+    """The map that each of the nine taps sees."""
     h, w = x.shape[2:]
     padded = F.pad(x, (1, 1, 1, 1))
+    for i, j in TAPS:
+        yield padded[:, :, 1 + i : 1 + i + h, 1 + j : 1 + j + w]
+
+
+def _shifted_sum(x: Tensor, masks: Tensor) -> Tensor:
+    """Sum of the nine shifted maps, each times its mask (N,9,H,W)."""
     y = torch.zeros_like(x)
-    for k, (i, j) in enumerate(TAPS):
-        y = y + padded[:, :, 1 + i : 1 + i + h, 1 + j : 1 + j + w] * masks[:, k : k + 1]
+    for k, part in enumerate(shifted(x)):
+        y = y + part * masks[:, k : k + 1]
     return y
 
 

@@ -6,23 +6,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.kernels import needs_deform_conv
 
 pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
-from codesign.ops import SampledDwConv
+from codesign.errors import ModelRefused
+from codesign.onnx_io import import_model
+from codesign.ops import SampledDwConv, VariedDwConv
 from quant.calibrate import calibrate
 from quant.dynamic import BLOCKS
 from quant.dynamic.dcnv4 import DCNv4Block
+from quant.dynamic.dysample import PHASES, BorderSample, DySample, spread
 from quant.dynamic.involution import InvolutionBlock
 from quant.dynamic.sampling import MASKS, SampledSum
+from quant.dynamic.snake import SnakeWindow, Wander
+from quant.dynamic.tvconv import TVConv, varied
 from quant.export import ExportError, to_onnx
 from quant.models import build, mac_count
 from quant.quantize import quantize_model
-from tests.quant.dynamics import SIZE, assert_the_same_bits_everywhere, twin
+from tests.onnx_models import edited
+from tests.quant.dynamics import SIZE, assert_the_same_bits_everywhere, assert_the_same_integers, twin
 from tests.quant.twins import SMALL, images
+from tests.test_onnx_refusals import attrs, rewire
 
 SUMS = {"dcnv4": SampledDwConv(3, 2, -128, 127), "involution": SampledDwConv(1, 0, -128, 127)}
 
@@ -31,7 +39,7 @@ SUMS = {"dcnv4": SampledDwConv(3, 2, -128, 127), "involution": SampledDwConv(1, 
 def test_a_stage_of_the_decoder(name):
     """Twice as high and wide, and every parameter learns."""
     torch.manual_seed(0)
-    model = build(replace(SMALL, spatial=name)).train()
+    model = build(replace(SMALL, spatial=name, size=(128, 96))).train()
     x = torch.randn(2, 48, 4, 3)
     y = model.decoder[0](x)
     assert y.shape == (2, 24, 8, 6)
@@ -50,6 +58,22 @@ def test_the_same_bits_from_torch_to_the_cpp(name):
     samples = values[found[0].inputs[1]]
     assert np.ptp(samples[..., 18:]) > 60
     assert (np.abs(samples[..., :18]).max() >= 12) if name == "dcnv4" else not samples[..., :18].any()
+
+
+@needs_deform_conv
+def test_samples_at_the_border():
+    graph, _, values = assert_the_same_integers(twin("dysample"))
+    found = [n for n in graph.nodes if isinstance(n.op, SampledDwConv)]
+    assert [n.op for n in found] == [SampledDwConv(2, 4, taps="1x1", border=True)] * 4
+    samples = np.stack([values[n.inputs[1]] for n in found])
+    assert samples.min() == -32 and samples.max() == 32
+
+
+def test_weights_of_each_pixel_s_own():
+    graph, _, values = assert_the_same_integers(twin("tvconv"))
+    (found,) = (n for n in graph.nodes if isinstance(n.op, VariedDwConv))
+    weight = graph.consts[found.inputs[1]]
+    assert weight.shape == (4, 8, 9, 8) and np.ptp(weight, axis=(0, 1)).max() > 3
 
 
 @pytest.mark.parametrize("moves", [True, False])
@@ -86,6 +110,64 @@ def test_the_twin_samples_in_steps():
     assert MASKS == (-4.0, 3.96875)
 
 
+def test_border_sampling_is_grid_sample_s():
+    """Positions as grid_sample has them, from -1 to 1 between the outer edges; float32 in another order."""
+    torch.manual_seed(3)
+    x, offset = torch.randn(2, 3, 5, 7), torch.randn(2, 2, 5, 7) * 1.5
+    at = torch.stack(torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij")) + offset.clamp(-2, 2)
+    grid = torch.stack([(2 * at[:, 1] + 1) / 7 - 1, (2 * at[:, 0] + 1) / 5 - 1], -1)
+    wanted = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(BorderSample()(x, offset), wanted, atol=1e-5, rtol=0)
+    op = BorderSample(2, 4)
+    op.exact = True
+    torch.testing.assert_close(op(x, offset), op(x, (offset * 16).round() / 16), atol=0, rtol=0)
+
+
+def test_four_phases_become_the_pixels_between():
+    x = torch.arange(2.0 * 12).view(1, 8, 1, 3)
+    y = spread(x)
+    assert y.shape == (1, 2, 2, 6)
+    for k, (i, j) in enumerate(PHASES):
+        assert torch.equal(y[:, :, i::2, j::2], x[:, 2 * k : 2 * k + 2])
+
+
+def test_a_fresh_dysample_is_bilinear_upsampling():
+    """But for offsets of less than 0.001 a unit of x."""
+    torch.manual_seed(0)
+    up, x = DySample(3), torch.rand(1, 3, 4, 6)
+    wanted = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(up(x), wanted, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_snake_wanders_step_by_step(row):
+    steps = torch.arange(1.0, 9.0).view(1, 8, 1, 1)  # outwards: 1 to 4 of the first side, 5 to 8 of the other
+    across = Wander(row)(steps).view(9, 2)
+    assert across[:, int(not row)].tolist() == [10, 6, 3, 1, 0, 5, 11, 18, 26]
+    assert not across[:, int(row)].any()
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_fresh_snake_is_straight(row):
+    torch.manual_seed(2)
+    window, x = SnakeWindow(3, 2, row, nn.Identity()).eval(), torch.randn(1, 3, 11, 12)
+    pads = (0, 4) if row else (4, 0)
+    wanted = F.conv2d(x, window.dw.weight, padding=pads, groups=3)
+    # Nine products in another order.
+    torch.testing.assert_close(window(x), wanted, atol=1e-5, rtol=0)
+
+
+def test_varied_weights_by_hand():
+    torch.manual_seed(5)
+    x, w = torch.randint(-9, 9, (2, 3, 4, 5)).float(), torch.randint(-7, 8, (3, 9, 4, 5)).float()
+    padded, wanted = F.pad(x, (1, 1, 1, 1)), torch.zeros_like(x)
+    for y in range(4):
+        for z in range(5):
+            window = padded[:, :, y : y + 3, z : z + 3].flatten(2)
+            wanted[:, :, y, z] = (window * w[:, :, y, z]).sum(2)
+    assert torch.equal(varied(x, w), wanted)
+
+
 def test_windows_that_do_not_move_stay_so_while_training():
     net = twin("involution").train()
     try:
@@ -119,9 +201,13 @@ def test_names_in_the_file():
 REFUSALS = [
     (lambda: DCNv4Block(6, 4, 7, 2), "DCNv4Block: 6 channels in 4 groups, expected a multiple"),
     (lambda: InvolutionBlock(9, 4), "InvolutionBlock: 9 channels in 4 groups, expected a multiple"),
+    (lambda: TVConv(2, (3, 4))(torch.zeros(1, 2, 4, 4)),
+     "TVConv: weights for [3, 4] pixels, a map of [4, 4]. Train and export at one size."),
+    (lambda: build(replace(SMALL, spatial="tvconv", decoder=(24, 24, 16))),
+     "TVConv: stages of the decoder take (48, 24, 24) channels, expected different numbers. Widen one."),
     (lambda: SampledSum(0), "SampledSum: bound 0, fraction_bits 0, expected at least 1, and 0 to 4"),
     (lambda: SampledSum(1, 5), "SampledSum: bound 1, fraction_bits 5, expected at least 1, and 0 to 4"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSALS, ids=range(len(REFUSALS)))
@@ -134,6 +220,44 @@ def test_refusals(make, message):
 def test_masks_have_no_form_in_qcdq():
     with pytest.raises(ExportError, match=r"have masks beside offsets, expected offsets alone in qcdq"):
         to_onnx(twin("dcnv4"), SIZE, flavour="qcdq")
+
+
+WINDOW = "block.up.phases.2.window"
+IMPORTS = [
+    ("dysample", attrs(WINDOW, kernel_shape=[3, 3]),
+     f"BorderDeformConv '{WINDOW}': kernel_shape is not the weight's 1x1. "
+     "The file contradicts itself: export it again."),
+    ("dysample", attrs(WINDOW, max_offset=9),
+     f"BorderDeformConv '{WINDOW}': its offset reaches 9, expected a bound between 1 and 8. "
+     "Train with max_offset of at most 8."),
+    ("dysample", attrs(WINDOW, pads=[1, 1, 1, 1]),
+     f"BorderDeformConv '{WINDOW}': has a 1x1 kernel with pads [1, 1, 1, 1], "
+     "expected 1x1 with pads 0. Use 1x1, pads 0."),
+    ("dysample", rewire(WINDOW, 2, "block.pw.conv"),
+     f"BorderDeformConv '{WINDOW}': its offsets have 6 channels, expected 2. "
+     "The file contradicts itself: export it again."),
+    ("tvconv", rewire("block.dw", 0, "stem.0.act.quant"),
+     "VariedConv 'block.dw': has weights for a map of [8, 4, 8], reads one of [6, 8, 16]. "
+     "Export at the size that it was trained for."),
+    ("tvconv", rewire("block.dw", 1, "block.dw.weight"), "VariedConv 'block.dw': its weight is not quantized. "
+     "Put a Quant of at most 8 bits behind the weight."),
+    ("tvconv", rewire("block.dw", 1, "stem.1.conv.weight.quant"),
+     "VariedConv 'block.dw': has a weight [8, 6, 3, 3], expected [C, 9, H, W]. "
+     "The file contradicts itself: export it again."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "edit", "message"), IMPORTS, ids=range(len(IMPORTS)))
+def test_refusals_of_the_importer(name, edit, message):
+    with pytest.raises(ModelRefused) as caught:
+        import_model(edited(to_onnx(twin(name), SIZE), edit))
+    assert message in [line.strip() for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize(("name", "node"), [("dysample", "block.up.phases.0.window"), ("tvconv", "block.dw")])
+def test_other_nodes_have_none_either(name, node):
+    with pytest.raises(ExportError, match=rf"^export: {node}.* no form in qcdq, .*\. Export qonnx\."):
+        to_onnx(twin(name), SIZE, flavour="qcdq")
 
 
 def test_sums_that_floats_do_not_hold_are_refused():
