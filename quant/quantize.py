@@ -220,6 +220,10 @@ class _Layers:
     def act(self, act: nn.Module) -> nn.Module:
         return _quantized_act(act, self.plan)
 
+    def fixed(self, log2: int, signed: bool = False) -> QuantIdentity:
+        kind = SignedAct if signed else UnsignedAct
+        return QuantIdentity(kind.let(bit_width=8, fixed_log2=float(log2)), return_quant_tensor=True)
+
 
 def quantize_model(model: nn.Module, given: Given = "w4a8") -> nn.Module:
     """The quantized twin of a float network, on the same device; the float network is left as it is.

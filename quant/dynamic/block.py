@@ -21,6 +21,9 @@ class Layers(Protocol):
     def deform(self, conv: DeformConv2d, name: str) -> DeformConv2d:
         """Rounds and clamps its offsets; its weights as the preset's of deformable layers."""
 
+    def fixed(self, log2: int, signed: bool = False) -> nn.Module:
+        """A quantizer of 8 bits in steps of 2^log2, which neither calibration nor training changes."""
+
     def weights(self, role: str, name: str) -> type:
         """The injector of weights that a layer of one's own kind has."""
 

@@ -20,6 +20,7 @@ from quant.dynamic.whole import Whole
 from quant.layers import ConvBlock, concat, plain, upsample
 
 SIDE = 4  # taps on each side of the middle
+TANH_LOG2 = -7  # of a code of tanh; 1 becomes 127/128
 
 
 def wandering(row: bool) -> Tensor:
@@ -54,7 +55,7 @@ class SnakeWindow(DynamicBlock):
         self.step = ConvBlock(channels, 2 * SIDE, relu=False, role="offset")
         assert isinstance(self.step.bn, nn.BatchNorm2d)
         nn.init.zeros_(self.step.bn.weight)
-        self.step.act = nn.Tanh()
+        self.tanh_act: nn.Module = nn.Identity()
         self.wander = Wander(row)
         kernel = (1, 2 * SIDE + 1) if row else (2 * SIDE + 1, 1)
         self.dw = DeformConv2d(
@@ -63,9 +64,11 @@ class SnakeWindow(DynamicBlock):
         self.act = act
 
     def forward(self, x: Any) -> Any:
-        return self.act(self.dw(x, self.wander(self.step(x))))
+        steps = self.tanh_act(torch.tanh(plain(self.step(x))))
+        return self.act(self.dw(x, self.wander(steps)))
 
     def quantize(self, make: Layers, name: str) -> None:
+        self.tanh_act = make.fixed(TANH_LOG2, signed=True)
         self.dw = make.deform(self.dw, f"{name}.dw")
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
 from codesign.errors import ModelRefused
 from codesign.onnx_io import import_model
-from codesign.ops import SampledDwConv, VariedDwConv
+from codesign.ops import SampledDwConv, Table, VariedDwConv
 from quant.calibrate import calibrate
 from quant.dynamic import BLOCKS
 from quant.dynamic.dcnv4 import DCNv4Block
@@ -74,6 +74,18 @@ def test_weights_of_each_pixel_s_own():
     (found,) = (n for n in graph.nodes if isinstance(n.op, VariedDwConv))
     weight = graph.consts[found.inputs[1]]
     assert weight.shape == (4, 8, 9, 8) and np.ptp(weight, axis=(0, 1)).max() > 3
+
+
+@needs_deform_conv
+def test_snakes_of_tanh_codes():
+    graph, _, values = assert_the_same_integers(twin("snake"))
+    found = [n for n in graph.nodes if isinstance(n.op, SampledDwConv)]
+    assert [n.op for n in found] == [SampledDwConv(4, 2, taps=taps) for taps in ("1x9", "9x1")]
+    assert sum(isinstance(n.op, Table) for n in graph.nodes) == 2
+    for node, other in zip(found, (1, 0), strict=True):  # one of the two offsets of each tap is zero
+        samples = values[node.inputs[1]]
+        assert not samples[..., other::2].any() and np.abs(samples).max() > 8
+        assert np.abs(np.diff(samples[..., 1 - other :: 2], axis=-1)).max() <= 4  # a step is at most a pixel
 
 
 @pytest.mark.parametrize("moves", [True, False])
