@@ -23,6 +23,7 @@ from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import Tensor, nn
 
+from quant.curves import RANGES, QuantCurve
 from quant.deform import DeformConv2d
 from quant.dynamic.block import DynamicBlock
 from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve
@@ -199,7 +200,13 @@ def _quantized_act(act: nn.Module, plan: Preset) -> nn.Module:
         unsigned = UnsignedAct.let(bit_width=plan.act_bits, learned=plan.learn_scales)
         return QuantReLU(unsigned, return_quant_tensor=True)
     signed = SignedAct.let(bit_width=plan.act_bits, learned=plan.learn_scales)
-    return QuantIdentity(signed, return_quant_tensor=True)
+    before = QuantIdentity(signed, return_quant_tensor=True)
+    if type(act) not in RANGES:
+        return before
+    is_signed, log2 = RANGES[type(act)]
+    kind = SignedAct if is_signed else UnsignedAct
+    after = kind.let(fixed_log2=log2, learned=plan.learn_scales)
+    return QuantCurve(before, act, QuantIdentity(after, return_quant_tensor=True))
 
 
 class _Layers:
