@@ -32,6 +32,7 @@ class Window:
     tables: Tables | None = None
     offset: str | None = None
     sampling: Sampling | None = None
+    varied: Ints | None = None  # (H', W', 9, C): weights of every pixel, in place of `weight`
 
 
 @dataclass(frozen=True)

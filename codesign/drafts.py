@@ -18,11 +18,22 @@ from codesign.errors import PlanError
 from codesign.ir import Graph, Node
 from codesign.joins import chained, fused, pooled, tabled
 from codesign.layout import Readers, View, views
-from codesign.ops import DEFORMABLE, Add, Conv, DepthToSpace, DwConv, MaxPool, Requant, SampledDwConv, Table
+from codesign.ops import (
+    DEFORMABLE,
+    Add,
+    Conv,
+    DepthToSpace,
+    DwConv,
+    MaxPool,
+    Requant,
+    SampledDwConv,
+    Table,
+    VariedDwConv,
+)
 from codesign.ports import Ints
 from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP, Sampling
 
-SUMS = (Conv, DwConv, Add, *DEFORMABLE)  # what makes accumulators
+SUMS = (Conv, DwConv, VariedDwConv, Add, *DEFORMABLE)  # what makes accumulators
 
 
 def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
@@ -130,12 +141,16 @@ class _Maker:
                 "depthwise", (3, 3), producer.op.stride, _origin(producer.op.pads), 1, weight, tables
             )
             return self._window_draft(producer, node, depthwise)
+        if isinstance(producer.op, VariedDwConv):
+            varied = Window("varied", (3, 3), producer.op.stride, (0, 0), tables=tables, varied=weight)
+            return self._window_draft(producer, node, varied)
         deform, source = producer.op, producer.inputs[1]
         if isinstance(deform, SampledDwConv):
-            reach = deform.max_offset + 1
-            sampling = Sampling(deform.grid, deform.mask_low, deform.mask_high)
+            sampling = Sampling(deform.grid, deform.mask_low, deform.mask_high, deform.taps, deform.border)
+            side = 3 if deform.count > 1 else 1  # however its taps lie, they are stored one after the other
+            weight = weight.reshape(side, side, -1)
             sampled = Window(
-                "sampled", (3, 3), deform.stride, (0, 0), reach, weight, tables, source, sampling
+                "sampled", (3, 3), deform.stride, (0, 0), deform.reach, weight, tables, source, sampling
             )
             return self._window_draft(producer, node, sampled)
         square = Window(
@@ -146,7 +161,8 @@ class _Maker:
     def _window_draft(self, first: Node, last: Node, window: Window) -> Draft:
         if window.weight is not None and max(window.weight.shape[:2]) > 3:
             raise PlanError(f"{first.name}: kernel {window.weight.shape[:2]}, expected at most 3x3. Use 3x3.")
-        if window.weight is not None and (window.weight.min() < -128 or window.weight.max() > 127):
+        weight = window.weight if window.varied is None else window.varied
+        if weight is not None and (weight.min() < -128 or weight.max() > 127):
             raise PlanError(f"{first.name}: weights over 8 bits, expected i8. Quantize to 8 bits.")
         self._check_stride(first, window.stride)
         offset = () if window.offset is None else self._view(first, window.offset)

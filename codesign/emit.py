@@ -38,6 +38,8 @@ MEANING = {
     "tables": "1: what is stored can be looked up in a table of 256 entries",
     "near_words": "words of each of the two memories for maps that stay on chip; 1: none does",
     "branches": "1: steps can be skipped; 0: every step runs in every frame",
+    "sampler_shapes": "1: sampled windows of other taps than 3x3, and limited to the map; 0: there are none",
+    "weight_stream": "1: windows with weights of their own at every pixel; 0: there are none",
 }
 
 

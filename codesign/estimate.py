@@ -204,7 +204,7 @@ def array_macs(config: EngineConfig) -> int:
 def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     """Multiply-accumulates by the array and by the window, without lanes whose weights are all zero."""
     array = window = 0
-    groups = step.groups if step.window in FILTERS else 0
+    groups = step.groups if step.window in FILTERS and step.varied is None else 0
     filters = (
         (step.window_parameters, groups, step.out_height * step.out_width),
         (step.middle_parameters, step.pointwise_out if step.middle_stride else 0, prod(step.middle_shape)),
@@ -213,6 +213,9 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
         if blob is not None:
             taps = blob[: 9 * words].reshape(words, 9, lanes)
             window += pixels * 9 * int(np.count_nonzero(taps.any(axis=1)))
+    if step.varied is not None:
+        lanes_used = step.varied.reshape(-1, 9, lanes).any(axis=1)
+        window += 9 * int(np.count_nonzero(lanes_used))
     for matrix, blob in zip(
         matrices(step), (step.pointwise_parameters, step.second_parameters), strict=False
     ):

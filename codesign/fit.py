@@ -12,7 +12,7 @@ from codesign.drafts import accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
-from codesign.ops import DEFORMABLE, Add, Conv, DwConv, Requant
+from codesign.ops import DEFORMABLE, Add, Conv, DwConv, Requant, VariedDwConv
 from codesign.ports import Ints
 from codesign.program import LEAST_LINE, STEERED, EngineConfig, constant_name
 
@@ -127,7 +127,7 @@ def needs(
         need(constant, 1, "")
     need("ring_rows", 4, "")
     for node in graph.nodes:
-        if isinstance(node.op, (Conv, DwConv, Add, *DEFORMABLE)):
+        if isinstance(node.op, (Conv, DwConv, VariedDwConv, Add, *DEFORMABLE)):
             need("acc_bits", accumulator_bits(graph, node.name), node.name)
         if isinstance(node.op, (DwConv, *DEFORMABLE)):
             need("tap_bits", _signed_bits(graph.consts[node.inputs[-1]]), node.name)
@@ -147,11 +147,13 @@ def needs(
                 need("max_offset", window.reach, where)
             if window.sampling is not None:
                 need("sampler", 1 + window.sampling.grid, where)
+                need("sampler_shapes", int(window.sampling.shaped), where)
+            need("weight_stream", int(window.varied is not None), where)
             need("ring_rows", w.ring_rows, where)
             row = layouts[w.runs[0].tensor].row_words if w.packed else w.row_words
             least = w.draft.shape[1] if w.divisible else row
             need("row_words", -(-least // w.capacity(ring_rows, 1)), where)
-            if window.weight is not None:
+            if window.tables is not None:
                 need("window_groups", 1 if w.divisible else len(w.order), where)
         if w.draft.spread:  # one pixel of each phase at a time, in rows of two segments
             need("input_words", len(w.order), where)
@@ -192,7 +194,7 @@ def grown(
     slots = config.ring_rows
     rows = max((-(-w.row_words // w.capacity(slots, 1)) for w in windows), default=1)
     rows = max(config.row_words, min(rows, limits.row_words))
-    filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.weight is not None]
+    filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.tables is not None]
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
     sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.name].order), arrays)]
     tiles = max(

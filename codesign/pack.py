@@ -32,6 +32,14 @@ def depthwise_taps(weight: Ints, order: Ints) -> Bytes:
     return np.stack(taps, axis=1).astype(np.uint8).reshape(words * TAP_WORDS, lanes)
 
 
+def varied_taps(weight: Ints, order: Ints) -> Bytes:
+    """(pixels * 9 * words, lanes) from weights of every pixel (H', W', 9, C), in the order in which they are used."""
+    words, lanes = order.shape
+    padded = np.concatenate([weight, np.zeros_like(weight[..., :1])], axis=3)
+    placed = padded[..., order] & 255  # (H', W', 9, words, lanes)
+    return np.moveaxis(placed, 3, 2).astype(np.uint8).reshape(-1, lanes)
+
+
 def gathered_order(order: Ints, kernel: tuple[int, int], channels: int, pack: int) -> Ints:
     """Rows of weight.reshape(kh*kw*Cin, Cout) in the order in which the window emits its taps.
 

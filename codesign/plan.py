@@ -233,7 +233,7 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
             most = min(most, config.pool_groups, config.pool_words // w.line_width)
     elif w.draft.window is not None and w.divisible:
         most = w.most_words(config.ring_rows, config.row_words)
-        if w.draft.window.weight is not None:
+        if w.draft.window.tables is not None:
             most = min(most, config.window_groups)
     elif w.draft.window is None and w.divisible:
         most = config.row_words + config.input_words

@@ -27,12 +27,12 @@ LEAST_NEAR = 2  # words of a memory for maps, where there is one
 ALWAYS = 256  # a branch's threshold that no byte reaches
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
-WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "", "", "", "branch")
+WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "varied", "", "", "branch")
 FILTERS, STEERED = (
-    ("depthwise", "deformable", "sampled"),
+    ("depthwise", "deformable", "sampled", "varied"),
     ("deformable", "sampled"),
 )  # with weights; with offsets
-SAMPLE_TURNS = 9  # cycles in which a word leaves a sampled window
+TAPS = ("3x3", "1x9", "9x1", "1x1")  # of a sampled window
 POINTWISE = ("none", "int4", "int8")
 STATUS = {  # of layout.hpp, in words
     0: "done",
@@ -55,7 +55,7 @@ STATUS = {  # of layout.hpp, in words
     17: "stride or size of the max-pool behind the arrays are out of range",
     18: "a chunk is larger than the buffers of load and store",
     19: "which memory on chip is read is neither 0 nor 1",
-    20: "grid or masks of a sampled window are out of range",
+    20: "grid, masks, taps or border of a sampled window are out of range",
     24: "the table lies outside the program, or the engine has none",
     25: "a branch looks outside the arena, leads back, or sets unused fields",
 }
@@ -100,6 +100,8 @@ class EngineConfig:
     tables: int = 0  # 1: what is stored can be looked up in a table of 256 entries
     near_words: int = 1  # of each of the two memories for maps that stay on chip; 1: none does
     branches: int = 0  # 1: steps can be skipped; 0: every step runs in every frame
+    sampler_shapes: int = 0  # 1: sampled windows of other taps, and limited to the map; 0: 3x3 alone
+    weight_stream: int = 0  # 1: windows with weights of their own at every pixel; 0: there are none
 
     @property
     def chunk_words(self) -> int:
@@ -130,19 +132,38 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Of a sampled window: bits of fraction of an offset, and limits of masks; equal: there are none."""
+    """Of a sampled window: bits of fraction of an offset, and limits of masks; equal: there are none.
+
+    With `border`, what lies outside the map is its nearest pixel.
+    """
 
     grid: int = 0
     mask_low: int = 0
     mask_high: int = 0
+    taps: str = "3x3"
+    border: bool = False
 
     @property
     def masked(self) -> bool:
         return self.mask_low != self.mask_high
 
+    @property
+    def count(self) -> int:
+        """Of taps: cycles in which a word leaves the window."""
+        return 1 if self.taps == "1x1" else TAP_WORDS
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it is more than 3x3 with zeros around the map."""
+        return self.taps != "3x3" or self.border
+
+    @property
+    def flags(self) -> int:
+        return int(self.masked) | 2 * self.border | 4 * TAPS.index(self.taps)
+
     def words(self, lanes: int) -> int:
         """Of the offsets and masks of a pixel."""
-        return -(-(27 if self.masked else 18) // lanes)
+        return -(-self.count * (3 if self.masked else 2) // lanes)
 
 
 @dataclass(frozen=True)
@@ -201,10 +222,11 @@ class Step:
     second_parameters: Bytes | None = field(default=None, compare=False)
     middle_parameters: Bytes | None = field(default=None, compare=False)
     table: Bytes | None = field(default=None, compare=False)  # that every code is looked up in
+    varied: Bytes | None = field(default=None, compare=False)  # weights of every pixel: nine words a group
 
     @property
     def parameters(self) -> tuple[Bytes | None, ...]:
-        """In the order in which they are encoded."""
+        """What is brought before the step runs, in the order in which it is encoded."""
         return (
             self.window_parameters,
             self.pointwise_parameters,
@@ -269,7 +291,7 @@ class Program:
             segments = [v for s in (*step.load, *step.store) for v in _segment_ints(s)]
             _put(image, table, segments)
             addresses = []
-            for blob in step.parameters:
+            for blob in (*step.parameters, step.varied):
                 addresses.append(0 if blob is None else self.base + parameters)
                 if blob is not None:
                     image[parameters : parameters + len(blob)] = blob
@@ -326,7 +348,14 @@ def tile_words(lanes: int) -> int:
 def program_words(steps: tuple[Step, ...], lanes: int) -> int:
     """Words of an encoded program."""
     fixed = int_words(HEADER_INTS, lanes) + len(steps) * int_words(STEP_INTS, lanes)
-    return fixed + sum(_table_words(step, lanes) + step.parameter_words for step in steps)
+    return fixed + sum(
+        _table_words(step, lanes) + step.parameter_words + varied_words(step) for step in steps
+    )
+
+
+def varied_words(step: Step) -> int:
+    """Words of the weights that a varied window reads while it runs."""
+    return 0 if step.varied is None else len(step.varied)
 
 
 def _table_words(step: Step, lanes: int) -> int:
@@ -345,11 +374,13 @@ def _segment_ints(s: Segment) -> tuple[int, int, int, int]:
 
 def _step_ints(
     step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
-    middle_parameters: int, values: int,
+    middle_parameters: int, values: int, varied: int,
 ) -> list[int]:  # fmt: skip
     if step.branch is not None:
         return _branch_ints(step, step.branch)
     offset, sampling = step.offset or Segment(0, 1, 1), step.sampling or Sampling()
+    if step.window == "varied":
+        offset = Segment(varied, TAP_WORDS * step.groups, TAP_WORDS * step.groups)
     return [
         *(STEP_MARK, len(step.load), len(step.store), table),
         *(step.height, step.width, step.groups, int(step.packed)),
@@ -361,7 +392,7 @@ def _step_ints(
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
         *(step.load_pixels, step.store_pixels, step.near, values),
-        *(sampling.grid, int(sampling.masked), sampling.mask_low, sampling.mask_high),
+        *(sampling.grid, sampling.flags, sampling.mask_low, sampling.mask_high),
     ]
 
 
@@ -396,8 +427,11 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     )
     segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4), bool(g & 8)) for a, n, s, g in rows]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
-    filters = f[6] * (TAP_WORDS + REQUANT_WORDS) if window in FILTERS else 0
-    sampling = Sampling(f[44], f[46], f[47]) if window == "sampled" else None
+    filters = f[6] * (TAP_WORDS * (window != "varied") + REQUANT_WORDS) if window in FILTERS else 0
+    sampling = (
+        Sampling(f[44], f[46], f[47], TAPS[f[45] >> 2], bool(f[45] & 2)) if window == "sampled" else None
+    )
+    varied = f[15] * f[16] * f[6] * TAP_WORDS if window == "varied" else 0
     numbers = 1 if sampling is None else sampling.words(lanes)
     second_in = f[26] if f[35] else f[25]
     tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
@@ -419,4 +453,5 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         window_parameters=words(f[19], filters), pointwise_parameters=words(f[29], tiles),
         second_parameters=words(f[34], second), middle_parameters=words(f[38], middle),
         table=words(f[43], TABLE_BYTES // lanes if f[43] else 0),
+        varied=words(f[20], varied),
     )  # fmt: skip

@@ -167,8 +167,11 @@ def _window_others(lanes: int, pack_log2: int) -> Unit:
 
 
 def _sampler(config: EngineConfig) -> tuple[Unit, ...]:
-    """Of sampled windows: the bytes of nine taps, and in each lane what add_sample() does in narrow integers."""
-    n, bits, numbers = config.lanes, config.sampler - 1, 27 * 8
+    """Of sampled and varied windows: the bytes of nine taps, or a word of weights, and in each lane what add_sample()
+    does in narrow integers.
+    """
+    n, bits = config.lanes, max(0, config.sampler - 1)
+    numbers = 8 * max(27 if config.sampler else 1, n if config.weight_stream else 1)
     mix = 0
     if bits:
         along, across = multiplier_luts(10, bits), multiplier_luts(11 + bits, bits)
@@ -179,6 +182,12 @@ def _sampler(config: EngineConfig) -> tuple[Unit, ...]:
     lane = mix + weight + multiplier_luts(wide, 16) + adder_luts(WIDE) + choice_luts(2, config.acc_bits)
     kept = (4 * 10 + 3 * wide if bits else 10) + 16 + 32 + WIDE
     where = 3 * choice_luts(9, 8) + 3 * 2 * (comparison_luts(8) + choice_luts(2, 8)) + 4 * adder_luts(8)
+    if config.sampler_shapes:  # the place of a tap by its shape; coordinates limited to the map
+        where += 2 * choice_luts(3, 8) + 4 * (
+            comparison_luts(INTEGER) + choice_luts(2, INTEGER) + adder_luts(INTEGER)
+        )
+    if config.weight_stream:
+        lane += choice_luts(2, 8)
     return (
         Unit("window: sampler", logic_luts=n * lane + where, ffs=n * kept + 2 * numbers + 3 * 8),
         fifo("offsets: taps", 2, numbers - 8),
@@ -291,7 +300,7 @@ def resources(config: EngineConfig) -> Resources:
         window_taps(n, config.ring_rows, config.tap_bits),
         _window_others(n, config.pack_log2),
         *(_pool(config) if config.pool_words >= LEAST_LINE else ()),
-        *(_sampler(config) if config.sampler else ()),
+        *(_sampler(config) if config.sampler or config.weight_stream else ()),
         *(_tables(config) if config.tables else ()),
         requantizer(2 * arrays * n, config),
         Unit("pointwise: word of sums", ffs=arrays * sums),

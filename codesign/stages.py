@@ -135,7 +135,8 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 def filter_words(step: Step) -> int:
     """Taps and requantization rows of a step's window."""
-    return (TAP_WORDS + REQUANT_WORDS) * step.groups if step.window in FILTERS else 0
+    taps = 0 if step.window == "varied" else TAP_WORDS
+    return (taps + REQUANT_WORDS) * step.groups if step.window in FILTERS else 0
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:

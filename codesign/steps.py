@@ -86,11 +86,13 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
         window=window.kind, kernel=window.kernel[0], stride=window.stride, origin=window.origin,
         reach=window.reach,
     )  # fmt: skip
-    if window.tables is not None and window.weight is not None:
+    if window.tables is not None:
         t = window.tables
-        rows = pack.requant_rows(t.bias, t.mult, t.shift, order)
-        blob = np.concatenate([pack.depthwise_taps(window.weight, order), rows])
-        step = replace(step, window_clamp=t.clamp, window_parameters=blob)
+        blob = pack.requant_rows(t.bias, t.mult, t.shift, order)
+        if window.weight is not None:
+            blob = np.concatenate([pack.depthwise_taps(window.weight, order), blob])
+        varied = None if window.varied is None else pack.varied_taps(window.varied, order)
+        step = replace(step, window_clamp=t.clamp, window_parameters=blob, varied=varied)
     if window.sampling is not None:
         step = replace(
             step, offset=_samples(draft, window.sampling, layouts, lanes), sampling=window.sampling

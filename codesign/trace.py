@@ -24,7 +24,7 @@ from codesign.ops.requant import round_half_even
 
 Real = npt.NDArray[np.float32]
 Values = dict[str, Real]
-WEIGHTED = ("Conv", "DwConv", "DeformDwConv", "SampledDwConv")
+WEIGHTED = ("Conv", "DwConv", "DeformDwConv", "SampledDwConv", "VariedDwConv")
 
 
 @dataclass(frozen=True)

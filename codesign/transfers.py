@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from codesign.dram import Dram
-from codesign.program import SAMPLE_TURNS, EngineConfig, Segment, Step
+from codesign.program import TAP_WORDS, EngineConfig, Segment, Step, varied_words
 
 ENTRY = 2  # cycles to enter and leave a pipelined loop
 SLOTS = 4  # kSlots of layout.hpp
@@ -36,7 +36,9 @@ def window_words(step: Step, config: EngineConfig) -> int:
 
 def window_turns(step: Step) -> int:
     """Cycles in which a word leaves the window."""
-    return SAMPLE_TURNS if step.window == "sampled" else 1
+    if step.sampling is not None:
+        return step.sampling.count
+    return TAP_WORDS if step.window == "varied" else 1
 
 
 def store_words(step: Step, config: EngineConfig) -> int:
@@ -126,9 +128,9 @@ def stored(step: Step, config: EngineConfig) -> Transfer:
 
 
 def offset_words(step: Step) -> int:
-    """Words that hold offsets. Rows that upsampling repeats are fetched again."""
+    """Words that hold offsets, or weights of every pixel. Rows that upsampling repeats are fetched again."""
     if step.offset is None:
-        return 0
+        return varied_words(step)
     return step.out_height * (step.out_width >> step.offset.up) * step.offset.count
 
 

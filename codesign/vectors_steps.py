@@ -52,7 +52,8 @@ def _kind(step: Step) -> tuple[object, ...]:
     several = len(step.load) > 1, len(step.store) > 1
     arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
     near = any(s.near for s in step.load), any(s.near for s in step.store)
-    return step.window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
+    taps = None if step.sampling is None else (step.sampling.taps, step.sampling.border)
+    return step.window, taps, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
 
 
 def _cropped(step: Step, config: EngineConfig) -> Step:
@@ -67,7 +68,10 @@ def _cropped(step: Step, config: EngineConfig) -> Step:
         height = (rows - 1) * stride + rest
         whole = all(height % (1 << s.up) == 0 for s in step.load)
         if whole and (step.offset is None or rows % (1 << step.offset.up) == 0):
-            return replace(step, height=height, out_height=rows)
+            varied = (
+                None if step.varied is None else step.varied[: len(step.varied) // step.out_height * rows]
+            )
+            return replace(step, height=height, out_height=rows, varied=varied)
     return step
 
 

@@ -29,7 +29,9 @@ inline bool divides(int height, int width, int up) {
 
 template <class C>
 Status check_window(const Step &step) {
-  if (!in_range(step.window, kPass, C::kSampler > 0 ? kSample : kGather)) return kBadWindow;
+  if (!in_range(step.window, kPass, kVaried)) return kBadWindow;
+  if (step.window == kSample && C::kSampler == 0) return kBadWindow;
+  if (step.window == kVaried && C::kWeightStream == 0) return kBadWindow;
   if (step.window == kPass) {
     const bool same = step.out_height == step.height && step.out_width == step.width;
     return same && step.packed == 0 ? kDone : kBadWindow;
@@ -41,10 +43,17 @@ Status check_window(const Step &step) {
   if (!in_range(step.kernel, filter ? 3 : 1, largest)) return kBadWindow;
   const int beside = step.kernel > 3 ? 2 : 1;  // of the centre, to the first tap
   const int farthest = deformable || sampled ? C::kMaxOffset : beside;
-  if (!in_range(step.reach, deformable ? 0 : beside, farthest)) return kBadWindow;
+  const int nearest = deformable ? 0 : sampled ? tap_rows(step) : beside;
+  if (!in_range(step.reach, nearest, farthest)) return kBadWindow;
   if (sampled) {
-    if (!in_range(step.grid, 0, C::kSampler - 1) || !in_range(step.masked, 0, 1)) return kBadSample;
-    if ((step.reach - 1) << step.grid > 127) return kBadSample;
+    if (!in_range(step.grid, 0, C::kSampler - 1)) return kBadSample;
+    if (C::kSamplerShapes == 0 && (step.border != 0 || step.taps != kSquare)) return kBadSample;
+    if ((step.reach - nearest) << step.grid > 127) return kBadSample;
+    if (step.border != 0) {  // what is limited to the map from outside may be farther than the reach
+      const long long y = step.origin_y + (step.out_height - 1LL) * step.stride_y;
+      const long long x = step.origin_x + (step.out_width - 1LL) * step.stride_x;
+      if (step.origin_y < 0 || step.origin_x < 0 || y >= step.height || x >= step.width) return kBadSample;
+    }
     if (!in_range(step.mask_low, -128, 127) || !in_range(step.mask_high, -128, 127)) return kBadSample;
   }
   if (!in_range(step.origin_y, -beside, beside) || !in_range(step.origin_x, -beside, beside))
@@ -149,7 +158,7 @@ Store:
     }
   }
   if (words != step.store_words) return kBadSegments;
-  if (is_steered(step)) {
+  if (is_steered(step) && step.window != kVaried) {
     if (!is_segment(step.offset)) return kBadOffsets;
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
     if (!divides(step.out_height, step.out_width, step.offset.up)) return kBadOffsets;
@@ -176,8 +185,13 @@ bool matrix_lies_in(const Matrix &matrix, int begin, int end) {
 template <class C>
 Status check_parameters(const Step &step, int begin, int end) {
   if (is_filter(step)) {
-    const int words = step.groups * (9 + kRequantWords);
+    const int words = step.groups * ((has_taps(step) ? 9 : 0) + kRequantWords);
     if (!lies_in(step.window_parameters, words, begin, end)) return kBadParameters;
+  }
+  if (step.window == kVaried) {  // constants of every pixel
+    const long long pixels = static_cast<long long>(step.out_height) * step.out_width;
+    if (step.offset.stride != step.offset.count || step.offset.up != 0) return kBadOffsets;
+    if (!lies_in(step.offset.address, extent(step.offset, pixels), begin, end)) return kBadParameters;
   }
   if (step.middle_stride != 0) {
     const int words = step.first.out * (9 + kRequantWords);
@@ -245,13 +259,18 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   step.offset_lane = field[kOffsetLane];
   const bool sampled = step.window == kSample;
   step.grid = sampled ? field[kSampleGrid] : 0;
-  step.masked = sampled ? field[kSampleMasked] : 0;
+  const int flags = sampled ? field[kSampleFlags] : 0;
+  step.masked = flags & kSampleMasked;
+  step.border = flags & kSampleBorder;
+  step.taps = flags / kSampleTaps;
   step.mask_low = sampled ? field[kSampleMaskLow] : 0;
   step.mask_high = sampled ? field[kSampleMaskHigh] : 0;
   step.threshold = step.target = 0;
   step.waits = false;
-  // Offsets of a pixel, and masks, begin with a word: one number, or those of nine taps.
-  step.offset.count = !sampled ? 1 : ((step.masked != 0 ? 27 : 18) + C::kLanes - 1) / C::kLanes;
+  if (!in_range(flags, 0, 4 * kSampleTaps - 1)) return kBadSample;
+  // Offsets of a pixel, and masks, begin with a word: one number, or those of its taps.
+  const int numbers = taps_of(step) * (step.masked != 0 ? 3 : 2);
+  step.offset.count = sampled ? (numbers + C::kLanes - 1) / C::kLanes : 1;
   step.middle_stride = field[kMiddleStride];
   step.middle_low = field[kMiddleLow];
   step.middle_high = field[kMiddleHigh];
@@ -283,6 +302,7 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
   if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
   if (step.packed != 0 && step.groups != 1) return kBadShape;
+  if (step.window == kVaried) step.offset.count = 9 * step.groups;
   if (!in_range(step.near, 0, 1)) return kBadNear;
   if (!in_range(step.load_count, 1, C::kMaxSegments)) return kBadSegments;
   if (!in_range(step.store_count, 1, C::kMaxSegments)) return kBadSegments;

@@ -29,7 +29,7 @@ enum Status {
   kBadPool = 17,        // stride or size of the max-pool behind them
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
   kBadNear = 19,        // which of the memories on chip is read
-  kBadSample = 20,      // grid or masks of a sampled window
+  kBadSample = 20,      // grid, masks, taps or border of a sampled window
   kBadTable = 24,       // the table leaves the program, or is one too many
   kBadBranch = 25       // the number a branch looks at, where it leads, or a field it does not have
 };
@@ -66,8 +66,8 @@ enum StepField {
   kOutWidth,
   kWindowLow,
   kWindowHigh,
-  kWindowParameters,  // 9 words of depthwise weights a group, then 6 of requantization
-  kOffsetAddress,
+  kWindowParameters,  // 9 words of depthwise weights a group, unless they are varied, then 6 of requantization
+  kOffsetAddress,     // of a varied window, its weights: for each pixel nine words a group, a word a tap
   kOffsetStride,
   kOffsetUp,
   kOffsetLane,
@@ -91,8 +91,8 @@ enum StepField {
   kStorePixels,
   kNear,   // of the two memories on chip, the one that segments are loaded from: they are stored to the other
   kTable,  // address of 256 bytes that every code is looked up in before it is stored; 0: none is
-  kSampleGrid,    // of a sampled window: bits of fraction of an offset
-  kSampleMasked,  // 1: taps have masks
+  kSampleGrid,  // of a sampled window: bits of fraction of an offset
+  kSampleFlags,
   kSampleMaskLow,
   kSampleMaskHigh,
   kStepFields = 48
@@ -104,7 +104,7 @@ enum BranchField { kBranchThreshold = kSampleGrid, kBranchTarget, kBranchSigned 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
 enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8 };
 
-// 6 to 8 are reserved. A branch is no window: it computes nothing.
+// 7 and 8 are reserved. A branch is no window: it computes nothing.
 enum WindowKind {
   kPass = 0,
   kDepthwise = 1,
@@ -112,8 +112,11 @@ enum WindowKind {
   kMaxPool = 3,
   kGather = 4,
   kSample = 5,
+  kVaried = 6,
   kBranch = 9
 };
+enum SampleFlag { kSampleMasked = 1, kSampleBorder = 2, kSampleTaps = 4 };  // taps: times this
+enum TapsKind { kSquare = 0, kTapRow = 1, kTapColumn = 2, kOneTap = 3 };    // 3x3, 1x9, 9x1, 1x1
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
@@ -157,9 +160,9 @@ struct Step {
   int window_low, window_high, window_parameters;
   Segment offset;
   int offset_lane;
-  int grid, masked, mask_low, mask_high;  // of a sampled window
-  int threshold, target;                  // of a branch
-  bool waits;                             // needs what the step before it writes before it can be prepared
+  int grid, masked, border, taps, mask_low, mask_high;  // of a sampled window
+  int threshold, target;                                // of a branch
+  bool waits;  // needs what the step before it writes before it can be prepared
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
   int table;
@@ -175,19 +178,38 @@ struct Step {
 // Whether the window has weights and requantization of its own.
 inline bool is_filter(const Step &step) {
   #pragma HLS INLINE
-  return step.window == kDepthwise || step.window == kDeformable || step.window == kSample;
+  return step.window == kDepthwise || step.window == kDeformable || step.window == kSample ||
+         step.window == kVaried;
+}
+
+// Whether its weights are the same at every pixel.
+inline bool has_taps(const Step &step) {
+  #pragma HLS INLINE
+  return is_filter(step) && step.window != kVaried;
 }
 
 // Whether the window reads the offsets port.
 inline bool is_steered(const Step &step) {
   #pragma HLS INLINE
-  return step.window == kDeformable || step.window == kSample;
+  return step.window == kDeformable || step.window == kSample || step.window == kVaried;
+}
+
+// Taps of a sampled or varied window.
+inline int taps_of(const Step &step) {
+  #pragma HLS INLINE
+  return step.taps == kOneTap ? 1 : 9;
+}
+
+// Rows above the pixel itself in which a sampled window has taps.
+inline int tap_rows(const Step &step) {
+  #pragma HLS INLINE
+  return step.taps == kSquare ? 1 : step.taps == kTapColumn ? 4 : 0;
 }
 
 // Cycles in which a word leaves the window.
 inline int turns_of(const Step &step) {
   #pragma HLS INLINE
-  return step.window == kSample ? 9 : 1;
+  return step.window == kSample || step.window == kVaried ? taps_of(step) : 1;
 }
 
 // What array `kArray` multiplies with, and on how many pixels.

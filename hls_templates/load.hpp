@@ -3,7 +3,8 @@
 //   fetch          for each chunk: for each segment: its words of the chunk's pixels
 //   arrange        for each pixel, row by row: for each segment: its words of that pixel
 //   fetch_offsets  the words that hold offsets, as they are stored
-//   choose_offsets for each output pixel: one offset, limited to the step's reach; or the bytes of nine taps
+//   choose_offsets for each output pixel: one offset, limited to the step's reach; or the bytes of its taps, together,
+//                  or of weights, a word after the other
 //   load, load_offsets  two of them each, as a region of their own
 //
 // A tensor is a list of segments, so that concatenation, slices and channel shuffles cost nothing: a consumer
@@ -256,6 +257,7 @@ void choose_offsets(const Step &step, hls::stream<typename Types<C>::Word> &in,
   const int mask = (1 << step.offset.up) - 1, words = step.offset.count;
   const int total = step.out_height * step.out_width * words;
   typename Types<C>::Numbers numbers = zeros<typename Types<C>::Numbers>();
+  const bool varied = C::kWeightStream > 0 && step.window == kVaried;
   int x = 0, index = 0;
 Word:
   for (int i = 0; i < total; ++i) {
@@ -269,13 +271,13 @@ Word:
       Lane:
         for (int lane = 0; lane < C::kLanes; ++lane) {
           #pragma HLS UNROLL
-          const int at = index * C::kLanes + lane;
+          const int at = (varied ? 0 : index * C::kLanes) + lane;
           if (at < Types<C>::kNumbers) numbers[at] = Types<C>::Memory::byte(word, lane);
         }
       }
     }
+    if (varied || index + 1 == words) out.write(numbers);
     if (++index == words) {
-      out.write(numbers);
       index = 0;
       if (++x == step.out_width) x = 0;
     }

@@ -43,7 +43,7 @@ struct ParameterWords {
   }
   static int taps(const Step &step) {
     #pragma HLS INLINE
-    return is_filter(step) ? step.groups * 9 : 0;
+    return has_taps(step) ? step.groups * 9 : 0;
   }
   static int window_rows(const Step &step) {
     #pragma HLS INLINE

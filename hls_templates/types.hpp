@@ -49,11 +49,13 @@ struct Types {
   typedef typename Signed<9>::type Act;  // an activation: u8 or s8
   typedef typename Signed<C::kAccBits>::type Acc;
   typedef Pack<Act, kLanes> Acts;
-  // How far a deformable window reaches; or offsets of nine taps, row before column, then their masks.
+  // How far a deformable window reaches; or offsets of nine taps, row before column, then their masks; or a word of
+  // weights.
   static_assert(C::kSampler >= 0 && C::kSampler <= 5,
                 "kSampler must lie in 0..5: at most four bits of fraction");
   static_assert(C::kTables == 0 || C::kTables == 1, "kTables must be 0 or 1");
-  static const int kNumbers = C::kSampler > 0 ? 27 : 1;
+  static const int kSampled = C::kSampler > 0 ? 27 : 1, kVariedLanes = C::kWeightStream > 0 ? kLanes : 1;
+  static const int kNumbers = kSampled > kVariedLanes ? kSampled : kVariedLanes;
   typedef Pack<typename Unsigned<8>::type, kNumbers> Numbers;
   // Entries of a table, so many that arrive together: see table.hpp.
   static const int kTableWide = kLanes < 4 ? kLanes : 4;

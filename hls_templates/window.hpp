@@ -1,11 +1,12 @@
-// window.hpp -- what looks at neighbouring pixels: a ring of rows, and six ways to read it.
+// window.hpp -- what looks at neighbouring pixels: a ring of rows, and seven ways to read it.
 //
 //   pass        out[y][x][g] = in[y][x][g]; the ring is not used
 //   depthwise   out[y][x][c] = requant(sum over i,j of w[i][j][c] * in[r + i][q + j][c])
 //   deformable  the same at [r + i*d][q + j*d], d = offset[y][x], 0 <= d <= reach
 //   sampled     out[y][x][c] = requant(sum over taps k of w[k][c] * m_k * X_k[c]): tap k looks at pixel
 //               [r + i + dy_k][q + j + dx_k], which lies between four, mixed by their shares; offsets and masks m_k are
-//               those of [y][x], limited. Exactly: codesign/ops/sampled_dwconv.py. A word takes nine cycles
+//               those of [y][x], limited. Exactly: codesign/ops/sampled_dwconv.py. A word takes a cycle a tap
+//   varied      as depthwise, with weights w[y][x][i][j][c] that arrive beside the map. A word takes nine cycles
 //   max-pool    out[y][x][c] = max over i,j of in[r + i][q + j][c], only inside the map
 //   gather      the taps one after the other, row-major, each with all its words: what a pointwise array
 //               needs to compute a dense convolution; up to 5x5, i and j from -reach to kernel - 1 - reach
@@ -14,8 +15,8 @@
 // Packed words hold 2^kPackLog2 pixels of a row with kLanes >> kPackLog2 channels each; gather then fills
 // its words with as many taps.
 //
-// Streams: words of a pixel together, pixels row by row, one Numbers an output pixel.
-// Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row, times nine where it
+// Streams: words of a pixel together, pixels row by row, one Numbers an output pixel, of a varied window one a tap.
+// Cycles: sum over output rows of max(words of the input rows that arrive, words of the output row, times taps where it
 // samples), and before them reach + 1 rows to fill the ring (ring.hpp); afterwards, words of the next step's filters.
 #pragma once
 #include "descriptor.hpp"
@@ -125,6 +126,9 @@ void window_map(const Step &step, int half, typename Types<C>::Stream &in,
   CODESIGN_ONE_WORD(ring.bank)
   CODESIGN_IN_BRAM(ring.bank)
   const bool packed = step.packed != 0, gathers = step.window == kGather && !packed;
+  const bool varied = C::kWeightStream > 0 && step.window == kVaried;
+  const bool samples = (C::kSampler > 0 && step.window == kSample) || varied;
+  const int turns = turns_of(step);
   const int pixel_words = packed ? 0 : step.groups, stride_words = step.stride_x * pixel_words;
   const int tap_reach = step.reach * pixel_words, tap_span = step.kernel * pixel_words;
   int fetched = 0;     // input rows taken
@@ -141,7 +145,7 @@ Row:
     const int needed = smaller(at.y + step.stride_y + step.reach + 1, step.height);  // by the next row
     const int target = last ? step.height : larger(needed, fetched);
     const int fetch_words = (target - fetched) * step.row_words;
-    const int emit_turns = first ? 0 : step.out_width * step.window_words * turns_of(step);
+    const int emit_turns = first ? 0 : step.out_width * step.window_words * turns;
     const int trips = larger(fetch_words, emit_turns);
     Trace::control(6);
     int column = 0, index = 0, group = 0, i_tap = 0, j_tap = 0, d = 1;
@@ -157,12 +161,11 @@ Row:
       #pragma HLS DEPENDENCE variable=ring.bank inter false
       Trace::iteration("Word", 1, 18, i == 0);
       if (i < emit_turns) {
-        const bool samples = C::kSampler > 0 && step.window == kSample;
-        if (is_steered(step) && index == 0 && turn == 0) {
+        if (varied || (is_steered(step) && index == 0 && turn == 0)) {
           numbers = offsets.read();
           if (!samples) d = int(numbers[0]);
         }
-        const Sample<C> sample = sample_of<C>(step, numbers, turn);
+        const Sample<C> sample = sample_of<C>(step, at, numbers, turn);
         Place there = at;
         there.word = (gathers ? tap_word : centre) + group;
         if (gathers) {
@@ -178,7 +181,7 @@ Row:
         }
         Taps<C> taps;
         look<C>(ring, there, d, d * pixel_words, packed, taps);
-        const bool complete = !samples || turn == 8;
+        const bool complete = !samples || turn + 1 == turns;
         typename Types<C>::Acts word;
         if (step.window == kMaxPool) {
           word = max_pool<C>(taps, step.kernel);
@@ -188,12 +191,12 @@ Row:
           word = gather_packed<C>(taps, at.x, step.kernel, index);
         } else {
           const int at_group = half * C::kWindowGroups + index;
-          Trace::read("parameters.depthwise", 0, at_group);
+          if (!varied) Trace::read("parameters.depthwise", 0, at_group);
           Trace::read("parameters.window_requant", 0, at_group);
           typename Types<C>::Accs acc;
           if (samples) {
             if (turn == 0) sum = zeros<typename Types<C>::WideSums>();
-            add_sample<C>(step, taps, sample, weights[at_group], turn, sum);
+            add_sample<C>(step, taps, sample, weights[at_group], numbers, turn, sum);
             acc = narrowed<C>(sum);
           } else {
             acc = weighted<C>(taps, weights[at_group]);

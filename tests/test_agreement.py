@@ -21,7 +21,7 @@ from codesign.ir import Graph
 from codesign.ops import MaxPool, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.shipped import models
-from tests.models import Builder, random_codenet_graph, random_residual_graph
+from tests.models import I8, Builder, random_codenet_graph, random_residual_graph
 from tests.test_estimate import verb
 
 WITHIN = 0.05
@@ -68,6 +68,24 @@ def assert_frames_agree(cost: Estimate, counted: Simulation) -> None:
 def test_random_graphs(index):
     board, lanes, array, shape = RANDOM[index]
     assert_agree(*both(plan(random_codenet_graph(**shape), lanes, array=array), board))
+
+
+def moving_windows() -> Graph:
+    """Taps in a row, in a column, alone, at the border; and weights of every pixel, more of them than pixels."""
+    b = Builder(12)
+    x = b.conv("stem", b.input("image", (48, 40, 3)), 40, kernel=3)
+    x = b.conv("one", b.sampled("row", x, SampledDwConv(4, 2, taps="1x9"), out=I8), 40)
+    x = b.sampled("alone", x, SampledDwConv(3, 4, taps="1x1", border=True), out=I8)
+    x = b.conv("two", b.varied("tv", x, out=I8), 32)
+    return b.graph(
+        (b.sampled("column", x, SampledDwConv(4, 2, 0, 63, (1, 1), "9x1", True)), b.varied("far", x, 2))
+    )
+
+
+@pytest.mark.parametrize(("board", "lanes"), [("ultra96", 16), ("pynq-z2", 8), ("kv260", 4), ("pynq-z2", 32)])
+def test_windows_that_move_or_vary(board, lanes):
+    """Words of 32 bytes are more than a port of the small board gives in a cycle: there the weights are waited for."""
+    assert_frames_agree(*both(plan(moving_windows(), lanes), board))
 
 
 @pytest.mark.parametrize(

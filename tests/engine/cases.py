@@ -133,6 +133,10 @@ def deformable(shape: tuple[int, int, int], bound: int, stride: int = 1) -> Grap
 
 @case("sampled", (7, 9, 10), SampledDwConv(3, 2))
 @case("sampled-nearest", (5, 4, 5), SampledDwConv(7, 0), U8)
+@case("sampled-row", (6, 12, 5), SampledDwConv(4, 3, taps="1x9"))
+@case("sampled-column", (12, 5, 6), SampledDwConv(4, 2, 0, 63, taps="9x1"))
+@case("sampled-one-tap", (7, 6, 10), SampledDwConv(3, 4, taps="1x1", border=True))
+@case("sampled-border", (5, 6, 7), SampledDwConv(3, 2, border=True))
 @case("sampled-masks", (9, 6, 3), SampledDwConv(2, 1, -128, 127, (2, 2)))
 def sampled(
     shape: tuple[int, int, int], op: SampledDwConv, elem: IntType = I8, bits: IntType = I4, up: bool = False
@@ -144,8 +148,17 @@ def sampled(
     s = b.input("s", (sides[0], sides[1], op.channels))
     if up:
         s = b.add("s.up", Upsample(2), s)
-    b.add("y", op, x, s, b.weight("y", (3, 3, shape[2]), bits))
+    b.add("y", op, x, s, b.weight("y", (*op.kernel, shape[2]), bits))
     return b.graph((b.requant("y", out=I8),))
+
+
+@case("varied", (7, 9, 10))
+@case("varied-stride-2", (7, 8, 5), stride=2)
+@case("varied-one-pixel", (1, 1, 19))
+@case("varied-unsigned", (4, 3, 3), elem=U8)
+def varied(shape: tuple[int, int, int], elem: IntType = I8, **options: Any) -> Graph:
+    b = Builder(sum(shape) + 2)
+    return b.graph((b.varied("y", b.input("x", shape, elem), **options),))
 
 
 @case("views")

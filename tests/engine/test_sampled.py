@@ -13,7 +13,7 @@ from codesign.errors import PlanError, TypeMismatch
 from codesign.ir import Graph, IntType, evaluate
 from codesign.ops import Concat, Conv, Requant, SampledDwConv, Slice
 from codesign.plan import plan
-from codesign.program import Sampling, status_text
+from codesign.program import TAPS, Sampling, status_text
 from tests.engine.cases import sampled
 from tests.engine.engines import LANES, assert_equal, assert_exact, engine, generic, simulate
 from tests.engine.test_program import FIELDS, HEADER_INTS, STEP_INTS, int_words, run_changed
@@ -26,6 +26,13 @@ OPS = {
     "masks": SampledDwConv(3, 2, 0, 63),
     "signed masks": SampledDwConv(6, 4, -128, 127),
     "bound zero": SampledDwConv(0, 0),
+    "row": SampledDwConv(4, 4, taps="1x9"),
+    "column": SampledDwConv(4, 4, 0, 63, taps="9x1"),
+    "one tap": SampledDwConv(7, 4, taps="1x1"),
+    "one tap with a mask": SampledDwConv(2, 1, -128, 127, taps="1x1", border=True),
+    "border": SampledDwConv(7, 4, border=True),
+    "column with border": SampledDwConv(3, 2, taps="9x1", border=True),
+    "one tap, bound zero": SampledDwConv(0, 0, taps="1x1"),
 }
 
 
@@ -39,7 +46,8 @@ def chosen(graph: Graph, op: SampledDwConv, choose: str, batch: int = 2) -> dict
         "beside": rng.choice([1 - most, most - 1, -1, 0, 1], shape),
     }[choose].clip(-128, 127)
     if choose != "any" and op.masked:
-        feeds["s"][..., 18:] = rng.choice([op.mask_low, op.mask_high, -128, 127], (*shape[:3], 9))
+        masks = rng.choice([op.mask_low, op.mask_high, -128, 127], (*shape[:3], op.count))
+        feeds["s"][..., 2 * op.count :] = masks
     return feeds
 
 
@@ -70,9 +78,11 @@ def test_exact_types_give_the_same(name, choose):
     st.booleans(),
     st.sampled_from(["any", "ends", "beyond", "beside"]),
     st.sampled_from([4, 16]),
+    st.sampled_from(TAPS),
+    st.booleans(),
 )
-def test_any_shape(shape, bound, grid, masks, stride, signed, choose, lanes):
-    op = SampledDwConv(bound, grid, *masks, stride)
+def test_any_shape(shape, bound, grid, masks, stride, signed, choose, lanes, taps, border):
+    op = SampledDwConv(min(bound, 4) if taps == "9x1" else bound, grid, *masks, stride, taps, border)
     graph = sampled(shape, op, I8 if signed else U8)
     feeds = chosen(graph, op, choose, batch=1)
     assert_equal(simulate(graph, feeds, lanes), evaluate(graph, feeds, reference=True))
@@ -85,7 +95,8 @@ def test_an_engine_for_it_alone(name):
     graph = sampled((2 * op.max_offset + 11, 5, 4), op)
     planned = plan(graph, 4)
     config = planned.config
-    assert (config.ring_rows, config.sampler) == (max(4, 2 * op.max_offset + 4), 1 + op.grid)
+    assert (config.ring_rows, config.sampler) == (max(4, 2 * op.reach + 2), 1 + op.grid)
+    assert config.sampler_shapes == (op.taps != "3x3" or op.border)
     for kind in ("native", "ap"):
         feeds = chosen(graph, op, "ends")
         got = Simulator(engine(config, kind), planned.program).run(feeds)
@@ -203,7 +214,8 @@ def test_the_engine_without_a_sampler():
 
 
 BAD_SAMPLES = [
-    ("kSampleGrid", -1, 20), ("kSampleGrid", 5, 20), ("kSampleMasked", 2, 20), ("kSampleMaskLow", -129, 20),
+    ("kSampleGrid", -1, 20), ("kSampleGrid", 5, 20), ("kSampleFlags", 16, 20),
+    ("kSampleFlags", -1, 20), ("kSampleMaskLow", -129, 20),
     ("kSampleMaskHigh", 128, 20), ("kReach", 0, 10), ("kReach", 9, 10), ("kKernel", 2, 10), ("kStrideX", 5, 10),
     ("kOffsetAddress", 3, 12), ("kOffsetStride", 6, 12), ("kWindowParameters", -1, 14), ("kSampleGrid", 31, 20),
 ]  # fmt: skip
