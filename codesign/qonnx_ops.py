@@ -8,6 +8,7 @@ files where both packages are installed, without a call to register anything.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from qonnx.custom_op.base import CustomOp
 from qonnx.transformation.base import Transformation
 
 from codesign.ir import Array, IntType, TensorType
-from codesign.ops import DeformDwConv, SampledDwConv
+from codesign.ops import DeformDwConv, SampledDwConv, VariedDwConv
 from codesign.ops.op import corner_products
 
 Floats = npt.NDArray[np.float64]
@@ -32,6 +33,7 @@ class _DeformConv(CustomOp):  # type: ignore[misc]
     """What our nodes have in common: `y = Node(x, w, p)` of maps (N, C, H, W); docs/model-file.md has the equations."""
 
     own: dict[str, Any] = {}  # attributes beside those of an ordinary depthwise convolution
+    windows: tuple[list[int], ...] = ([3, 3],)
 
     def get_nodeattr_types(self) -> dict[str, Any]:
         return {
@@ -61,20 +63,10 @@ class _DeformConv(CustomOp):  # type: ignore[misc]
 
     def infer_node_datatype(self, model: ModelWrapper) -> None:
         """Of integers the narrowest type that holds the nine products; of scaled integers as wide a scaled one."""
-        x, weight = (model.get_tensor_datatype(name) for name in self.onnx_node.input[:2])
-        if x.is_integer() and weight.is_integer():
-            sums = self._sums(x, weight)
-            kind = "SCALEDINT<{}>" if self.finer() != 1 else "INT{}" if sums.signed else "UINT{}"
-            found = DataType[kind.format(sums.bits)]
-        elif all(t.is_integer() or t.is_fixed_point() or isinstance(t, ScaledIntType) for t in (x, weight)):
-            found = DataType["SCALEDINT<32>"]  # as qonnx says of a convolution
-        else:
-            found = DataType["FLOAT32"]
-        model.set_tensor_datatype(self.onnx_node.output[0], found)
+        set_sums(model, self.onnx_node, self._sums, self.finer() != 1)
 
     def _sums(self, x: Any, weight: Any) -> IntType:
-        low, high = corner_products(_type(x), _type(weight), TAPS)
-        return IntType.holding(low, high)
+        return corner_sums(x, weight)
 
     def execute_node(self, context: dict[str, npt.NDArray[Any]], graph: Any) -> None:
         """In float64, which is exact on what the model file holds: integers times powers of two."""
@@ -98,9 +90,12 @@ class _DeformConv(CustomOp):  # type: ignore[misc]
         ]
         if missing:
             return [*wrong, f"lacks {', '.join(missing)}, expected these attributes"]
-        for name, expected in ("kernel_shape", [3, 3]), ("pads", PADS):
-            if self.get_nodeattr(name) != expected:
-                wrong.append(f"{name} is {self.get_nodeattr(name)}, expected {expected}")
+        kernel, pads = self.get_nodeattr("kernel_shape"), self.get_nodeattr("pads")
+        if kernel not in self.windows:
+            wrong.append(f"kernel_shape is {kernel}, expected {' or '.join(map(str, self.windows))}")
+            kernel = self.windows[0]
+        if pads != (middle := [k // 2 for k in kernel] * 2):
+            wrong.append(f"pads is {pads}, expected {middle}")
         strides = self.get_nodeattr("strides")
         if len(strides) != 2 or min(strides) < 1:
             wrong.append(f"strides are {strides}, expected two positive numbers")
@@ -129,10 +124,14 @@ class BoundedDeformConv(_DeformConv):
     """DCNv1's: an offset of rows and one of columns for each tap, in steps of 2^-fraction_bits."""
 
     own = {"fraction_bits": ("i", True, 0)}
+    windows: tuple[list[int], ...] = ([3, 3], [1, 9], [9, 1])
+    border = False
 
     def operator(self) -> SampledDwConv:
         bound, grid = self.get_nodeattr("max_offset"), self.get_nodeattr("fraction_bits")
-        return SampledDwConv(bound, grid, *self.masks(), tuple(self.get_nodeattr("strides")))
+        taps = "x".join(map(str, self.get_nodeattr("kernel_shape")))
+        stride = tuple(self.get_nodeattr("strides"))
+        return SampledDwConv(bound, grid, *self.masks(), stride, taps, self.border)
 
     def masks(self) -> tuple[int, int]:
         return 0, 0
@@ -147,7 +146,7 @@ class BoundedDeformConv(_DeformConv):
     def _sums(self, x: Any, weight: Any) -> IntType:
         """The operator's, which are as much finer as its shares of four pixels, and its masks, are."""
         op = self.operator()
-        shapes = (3, 3, 1), (3, 3, op.channels), (3, 3, 1)
+        shapes = (9, 9, 1), (9, 9, op.channels), (*op.kernel, 1)
         types = (_type(x).elem, IntType(8), _type(weight).elem)
         sums: TensorType = replace(op, stride=(1, 1)).infer(*map(TensorType, shapes, types))
         return sums.elem
@@ -176,7 +175,40 @@ class ModulatedDeformConv(BoundedDeformConv):
         return float(super().finer() * 2.0 ** -self.get_nodeattr("mask_bits"))
 
 
-custom_op = {op.__name__: op for op in (SquareDeformConv, BoundedDeformConv, ModulatedDeformConv)}
+class BorderDeformConv(BoundedDeformConv):
+    """DySample's: one tap, whose position is moved back onto the map."""
+
+    windows = ([1, 1],)
+    border = True
+
+
+class VariedConv(CustomOp):  # type: ignore[misc]
+    """TVConv's: y = Node(x, w), a depthwise 3x3 with weights (C, 9, H, W) of each pixel's own."""
+
+    def get_nodeattr_types(self) -> dict[str, Any]:
+        return {}
+
+    def make_shape_compatible_op(self, model: ModelWrapper) -> NodeProto:
+        return helper.make_node("Relu", self.onnx_node.input[:1], self.onnx_node.output, self.onnx_node.name)
+
+    def infer_node_datatype(self, model: ModelWrapper) -> None:
+        set_sums(model, self.onnx_node, corner_sums, False)
+
+    def execute_node(self, context: dict[str, npt.NDArray[Any]], graph: Any) -> None:
+        """In float64, as above."""
+        x: Any
+        weight: Any
+        x, weight = (np.asarray(context[name], np.float64) for name in self.onnx_node.input)
+        y = VariedDwConv().run(x.transpose(0, 2, 3, 1), weight.transpose(2, 3, 1, 0))
+        context[self.onnx_node.output[0]] = y.transpose(0, 3, 1, 2).astype(np.float32)
+
+    def verify_node(self) -> list[str]:
+        count = len(self.onnx_node.input)
+        return [] if count == 2 else [f"has {count} inputs, expected 2"]
+
+
+DEFORMABLE = (SquareDeformConv, BoundedDeformConv, ModulatedDeformConv, BorderDeformConv)
+custom_op = {op.__name__: op for op in (*DEFORMABLE, VariedConv)}
 
 
 class DeformAsConv(Transformation):  # type: ignore[misc]
@@ -188,7 +220,7 @@ class DeformAsConv(Transformation):  # type: ignore[misc]
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
-            if node.domain == DOMAIN and node.op_type in custom_op:
+            if node.domain == DOMAIN and node.op_type in {op.__name__ for op in DEFORMABLE}:
                 node.CopyFrom(as_convolution(node))
         return model, False
 
@@ -199,6 +231,25 @@ def as_convolution(node: NodeProto) -> NodeProto:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in kept}
     window = {"pads": PADS, "strides": [1, 1], "dilations": [1, 1], **attributes}
     return helper.make_node("Conv", node.input[:2], node.output, node.name, **window)
+
+
+def set_sums(model: ModelWrapper, node: NodeProto, sums: Callable[[Any, Any], IntType], scaled: bool) -> None:
+    """The data type of what a node makes of x and w."""
+    x, weight = (model.get_tensor_datatype(name) for name in node.input[:2])
+    if x.is_integer() and weight.is_integer():
+        elem = sums(x, weight)
+        kind = "SCALEDINT<{}>" if scaled else "INT{}" if elem.signed else "UINT{}"
+        found = DataType[kind.format(elem.bits)]
+    elif all(t.is_integer() or t.is_fixed_point() or isinstance(t, ScaledIntType) for t in (x, weight)):
+        found = DataType["SCALEDINT<32>"]  # as qonnx says of a convolution
+    else:
+        found = DataType["FLOAT32"]
+    model.set_tensor_datatype(node.output[0], found)
+
+
+def corner_sums(x: Any, weight: Any) -> IntType:
+    """Of nine products."""
+    return IntType.holding(*corner_products(_type(x), _type(weight), TAPS))
 
 
 def _type(datatype: Any) -> TensorType:

@@ -18,5 +18,8 @@ DYNAMIC = (
     replace(_KNOWN["deform-bounded"], title="deformable, bounded (DCNv1)"),
     replace(_KNOWN["deform-modulated"], title="deformable, bounded, masks (DCNv2)"),
     Variant("dcnv4", "DCNv4, 4 groups", {"spatial": "dcnv4"}),
+    Variant("snake", "dynamic snake: a row and a column of 9", {"spatial": "snake"}),
     Variant("involution", "Involution, 4 groups", {"spatial": "involution"}),
+    Variant("tvconv", "TVConv", {"spatial": "tvconv"}),
+    Variant("dysample", "depthwise 3x3, DySample for nearest x2", {"spatial": "dysample"}),
 )

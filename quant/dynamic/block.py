@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from torch import nn
@@ -28,9 +29,9 @@ class Layers(Protocol):
         """The injector of weights that a layer of one's own kind has."""
 
 
-class DynamicBlock(nn.Module):
+class DynamicBlock(nn.Module, ABC):
     """A block whose layers are more than `ConvBlock`s, which `quantize_model` finds by itself."""
 
+    @abstractmethod
     def quantize(self, make: Layers, name: str) -> None:
         """Replace own convolutions and activations; the block is called `name`."""
-        raise NotImplementedError

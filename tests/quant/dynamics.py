@@ -61,10 +61,10 @@ def twin(name: str, preset: str = "w4a8") -> nn.Module:
     return quantized.eval()
 
 
-def assert_the_same_integers(quantized: nn.Module) -> tuple[Graph, Array, dict[str, Array]]:
-    """Torch, the file in onnxruntime, the integer graph, and its integer-valued file.
+def assert_the_same_bits_everywhere(quantized: nn.Module) -> tuple[Graph, dict[str, Array]]:
+    """Torch, the file in onnxruntime, the integer graph, its integer-valued file, and the C++ with both kinds of types.
 
-    Returns the graph, the codes of two images, and the values of all its tensors.
+    Returns the graph and the values of all its tensors.
     """
     file, x = to_onnx(quantized, SIZE), images(2, SIZE, seed=6)
     (wanted,), (theirs,) = torch_outputs(quantized, x), onnx_outputs(file, x)
@@ -77,12 +77,6 @@ def assert_the_same_integers(quantized: nn.Module) -> tuple[Graph, Array, dict[s
     np.testing.assert_array_equal(slow["y"], values["y"][:1])
     whole = run_onnx(export_integer(graph), {"image": nchw(codes)})
     np.testing.assert_array_equal(nhwc(whole["y"]), values["y"])
-    return graph, codes, values
-
-
-def assert_the_same_bits_everywhere(quantized: nn.Module) -> tuple[Graph, dict[str, Array]]:
-    """`assert_the_same_integers`, and the C++ with both kinds of types. Returns the graph and all its values."""
-    graph, codes, values = assert_the_same_integers(quantized)
     planned = plan(graph, config=generic(4))
     for kind, count in (("native", 2), ("ap", 1)):
         got = Simulator(engine(generic(4), kind), planned.program).run({"image": codes[:count]})

@@ -37,6 +37,7 @@ from codesign.onnx_io import import_model
 from codesign.ops import Concat, SampledDwConv, Shuffle, Slice, Upsample
 from codesign.qonnx_ops import DeformAsConv
 from codesign.shipped import find_model
+from quant.onnx_ops import functions
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI
 from tests.models import I8, Builder, macs, random_feeds
@@ -136,7 +137,7 @@ def one_node(x, w, d, **attributes):
     body = helper.make_graph([node(x.shape[1], **attributes)], "one", infos, out)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(OWN, 1)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=10)
-    model.functions.extend(f for f in BODIES if f.name == body.node[0].op_type)
+    model.functions.extend(f for f in functions() if f.name == body.node[0].op_type)
     return model
 
 
@@ -306,10 +307,50 @@ def test_a_file_with_an_offset_a_tap(sampler):
     assert known["total_macs"] == macs(graph)
 
 
+@needs_deform_conv
+@settings(max_examples=20, deadline=None)
+@given(SIDES, SIDES, CHANNELS, st.sampled_from([[1, 9], [9, 1], [1, 1]]), st.integers(0, 4), SEEDS)
+def test_rows_columns_and_single_taps_compute_what_their_bodies_compute(h, w, c, kernel, bits, seed):
+    rng = np.random.default_rng(seed)
+    x, _, p = case(h, w, c, 1, 3, seed, 2 if kernel == [1, 1] else 18, 2.0**-bits)
+    weight = (rng.integers(-7, 8, (c, 1, *kernel)) / 8).astype(np.float32)
+    kind = "BorderDeformConv" if kernel == [1, 1] else "BoundedDeformConv"
+    own = {"kernel_shape": kernel, "pads": [k // 2 for k in kernel] * 2, "fraction_bits": bits}
+    assert_equal_to_its_body((x, weight, p), bound=3, kind=kind, **own)
+    assert getCustomOp(node(c, bound=3, kind=kind, **own)).verify_node() == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIDES, SIDES, CHANNELS, SEEDS)
+def test_weights_of_each_pixel_s_own_compute_what_their_body_computes(h, w, c, seed):
+    rng = np.random.default_rng(seed)
+    x, weight = rng.integers(-128, 128, (2, c, h, w)) / 32, rng.integers(-7, 8, (c, 9, h, w)) / 8
+    feeds = {"x": x.astype(np.float32), "w": weight.astype(np.float32)}
+    infos = [helper.make_tensor_value_info(k, TensorProto.FLOAT, v.shape) for k, v in feeds.items()]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    one = helper.make_node("VariedConv", ["x", "w"], ["y"], "n", domain=OWN)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(OWN, 1)]
+    model = helper.make_model(
+        helper.make_graph([one], "one", infos, out), opset_imports=opsets, ir_version=10
+    )
+    model.functions.extend(f for f in functions() if f.name == "VariedConv")
+    wrapper = ModelWrapper(copy.deepcopy(model)).transform(InferShapes())
+    expected = run_onnx(model, feeds)["y"]
+    assert tuple(wrapper.get_tensor_shape("y")) == expected.shape
+    np.testing.assert_array_equal(execute_onnx(wrapper, feeds)["y"], expected)
+    wrapper.set_tensor_datatype("x", DataType["INT8"])
+    wrapper.set_tensor_datatype("w", DataType["INT4"])
+    wrapper = wrapper.transform(InferDataTypes())
+    assert wrapper.get_tensor_datatype("y").name == "INT15"  # 9 * 128 * 8
+    assert getCustomOp(one).verify_node() == []
+    one.input.pop()
+    assert getCustomOp(one).verify_node() == ["has 1 inputs, expected 2"]
+
+
 def test_every_node_of_ours_is_found_by_its_domain_alone():
     assert is_custom_op(OWN)
-    ours = {f.name for f in BODIES if f.domain == OWN}
-    assert len(ours) == 3 and all(is_custom_op(OWN, name) for name in ours)
+    ours = {f.name for f in functions() if f.domain == OWN}
+    assert len(ours) == 5 and all(is_custom_op(OWN, name) for name in ours)
     assert not is_custom_op(OWN, "RoundDeformConv")
 
 
