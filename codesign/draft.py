@@ -70,6 +70,7 @@ class Draft:
     offset: View = ()
     joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
     absorbed: str = ""  # fused: the tensor that the window would have stored
+    copies: bool = False  # `dense` changes nothing
     spread: bool = False  # moves the four phases of `view` to the pixels of a map twice as high and wide
     front: Front | None = None
     pool: int = 0  # stride of a 3x3 max-pool of the result; 0: there is none

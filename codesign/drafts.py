@@ -179,7 +179,10 @@ class _Maker:
             side = max(op.kernel)
             reach = 2 if side > 3 else 1
             window = Window("gather", (side, side), op.stride, _origin(op.pads, reach), reach)
-        return self._make(conv, last, window=window, dense=Dense(weight, tables))
+        made = self._make(conv, last, window=window, dense=Dense(weight, tables))
+        elem = self.types[conv.inputs[0]].elem
+        kept = tables.clamp[0] <= elem.min and elem.max <= tables.clamp[1]
+        return replace(made, copies=op == Conv() and kept and _is_identity(weight, tables))
 
     def _add_draft(self, add: Node, last: Node, op: Add, tables: Tables) -> Draft:
         """A matrix product over the channels of both sides, with one power of two in each row."""
@@ -259,6 +262,13 @@ class _Maker:
             raise PlanError(
                 f"{node.name}: stride {stride}, expected at most {MAX_STRIDE}. Use smaller strides."
             )
+
+
+def _is_identity(weight: Ints, tables: Tables) -> bool:
+    """Whether a 1x1 convolution and its Requant give every code back."""
+    (cin, cout), one = weight.shape[2:], tables.mult == 1
+    same = cin == cout and np.array_equal(weight[0, 0], np.eye(cin, dtype=np.int64))
+    return bool(same and one.all() and not tables.bias.any() and not tables.shift.any())
 
 
 def accumulator_bits(graph: Graph, name: str) -> int:

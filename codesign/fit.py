@@ -155,6 +155,8 @@ def needs(
             need("row_words", -(-least // w.capacity(ring_rows, 1)), where)
             if window.tables is not None:
                 need("window_groups", 1 if w.divisible else len(w.order), where)
+        if w.draft.dense is None and window is None and not w.draft.spread:
+            need("input_words", len(w.order), where)  # of a pixel that is only moved
         if w.draft.spread:  # one pixel of each phase at a time, in rows of two segments
             need("input_words", len(w.order), where)
             need("max_segments", 2, where)

@@ -152,6 +152,23 @@ def phase_order(view: View, order: Ints) -> tuple[Ints, tuple[tuple[int, int], .
     return np.concatenate(rows), ((0, 2 * len(order)), (2 * len(order), 2 * len(order)))
 
 
+def phases_as_loaded(view: View, order: Ints) -> Ints | None:
+    """Order of the pixels that four phases become if nothing but whole words is moved; None if they lie differently.
+
+    `order`: channels of the phases as they are loaded, all words of one after the other.
+    """
+    phases = np.array([channel for _, channel, _ in view], np.int64).reshape(4, -1)
+    if len(order) % 4:
+        return None
+    found = []
+    for phase, words in zip(phases, np.split(order, 4), strict=True):
+        table = np.full(phases.size + 1, -1, np.int64)  # the last entry stands for "no channel"
+        table[phase] = np.arange(len(phase))
+        found.append(table[words])
+    whole = np.array_equal(np.sort(found[0][found[0] >= 0]), np.arange(phases.shape[1]))
+    return found[0] if whole and all(np.array_equal(found[0], other) for other in found) else None
+
+
 def load_order(view: View, layouts: Mapping[str, Layout], lanes: int) -> tuple[tuple[Run, ...], Ints]:
     """The runs that bring a view on chip, and its channel in each lane of the words they load.
 

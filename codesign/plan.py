@@ -31,6 +31,7 @@ from codesign.layout import (
     free_order,
     load_order,
     phase_order,
+    phases_as_loaded,
     runs_of_words,
     views,
 )
@@ -176,8 +177,14 @@ def _layouts(
     work: list[Work] = []
     stored: Ints
     spread = {d.view[0][0]: d for d in made if d.spread}
+    pixels: dict[str, Ints] = {}  # orders of maps whose phases are moved as they lie
     for draft in made:
         runs, order = load_order(draft.view, layouts, lanes)
+        if draft.copies and draft.name in spread:
+            found = phases_as_loaded(spread[draft.name].view, order)
+            if found is not None and {layouts[run.tensor].signed for run in runs} == {draft.signed}:
+                pixels[spread[draft.name].name] = found
+                draft = replace(draft, dense=None)
         packed = any(layouts[run.tensor].pack > 1 for run in runs)
         rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
         middle = second = order[:0]
@@ -188,11 +195,14 @@ def _layouts(
         again = draft.front is not None and _in_halves(draft.dense)
         work.append(Work(draft, runs, order, packed, rows, halves, middle, second, again))
         if draft.spread:
-            stored, _ = free_order(read[draft.name], lanes)
+            stored = pixels[draft.name] if draft.name in pixels else free_order(read[draft.name], lanes)[0]
             segments = ((0, len(stored)),)
+        elif draft.name in spread and draft.dense is None:
+            stored, half = order, len(order) // 2
+            segments = ((0, half), (half, half))
         elif draft.name in spread:
-            pixels = spread[draft.name]
-            stored, segments = phase_order(pixels.view, free_order(read[pixels.name], lanes)[0])
+            result = spread[draft.name]
+            stored, segments = phase_order(result.view, free_order(read[result.name], lanes)[0])
         elif draft.dense is None:
             stored, segments = order, runs_of_words(order, read[draft.name])
         else:

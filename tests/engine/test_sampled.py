@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codesign import passes
 from codesign.csim import Simulator
 from codesign.emit import sources
 from codesign.errors import PlanError, TypeMismatch
 from codesign.ir import Graph, IntType, evaluate
-from codesign.ops import Concat, Conv, Requant, SampledDwConv, Slice
+from codesign.ops import Concat, Conv, DepthToSpace, Requant, SampledDwConv, Shuffle, Slice
 from codesign.plan import plan
 from codesign.program import TAPS, Sampling, status_text
 from tests.engine.cases import sampled
@@ -259,3 +260,44 @@ def test_a_requant_between_keeps_the_order_of_offsets():
     graph = b.graph((b.requant("y"),))
     for lanes in (1, 4, 16):
         assert_exact(graph, random_feeds(graph, batch=2), lanes)
+
+
+def dysample(shape: tuple[int, int, int], shuffled: bool = False) -> Graph:
+    """A map sampled four times, once for each of the pixels that a pixel becomes."""
+    b, op = Builder(sum(shape)), SampledDwConv(2, 4, taps="1x1", border=True)
+    x = b.conv("x.made", b.input("x", shape), shape[2])
+    phases = []
+    for k in range(4):
+        s = b.conv(f"s{k}", x, 2, out=I8, lo=-op.limit, hi=op.limit)
+        b.add(f"y{k}", op, x, s, b.const(f"y{k}.weight", np.ones((1, 1, shape[2])), I4))
+        for name, value, elem in ("b", 0, IntType(32)), ("m", 1, U8), ("h", 8, I8):
+            b.const(f"y{k}.{name}", np.full(shape[2], value), elem)
+        phases.append(b.add(f"y{k}.q", Requant(U8, 0, 255), f"y{k}", f"y{k}.b", f"y{k}.m", f"y{k}.h"))
+    if shuffled:
+        phases[3] = b.add("other", Shuffle(2), phases[3])
+    up = b.add("up", DepthToSpace(), b.add("phases", Concat(), *phases))
+    return passes.run(b.graph((b.dwconv("behind", up), b.conv("beside", up, 5))))
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_four_samples_become_pixels(lanes, shuffled):
+    """Their words are moved as they lie; where those lie differently, a product puts channels in their places."""
+    graph = dysample((7, 6, 10), shuffled)
+    feeds = random_feeds(graph, batch=2)
+    assert_exact(graph, feeds, lanes)
+    planned = plan(graph, config=generic(lanes), keep=True)
+    (copy,) = (s for s in planned.program.steps if "up.copy.q" in s.nodes)
+    assert copy.pointwise == ("int4" if shuffled else "none")
+    got = Simulator(engine(planned.config), planned.program).run(feeds, keep=list(planned.program.tensors))
+    wanted = evaluate(graph, feeds, keep=list(got))
+    assert_equal(got, {name: wanted[name] for name in got})
+
+
+def test_an_engine_for_four_samples_alone():
+    """Its buffers hold a pixel of all of them."""
+    graph = dysample((6, 5, 40))
+    planned = plan(graph, 4)
+    feeds = random_feeds(graph)
+    got = Simulator(engine(planned.config), planned.program).run(feeds)
+    assert_equal(got, evaluate(graph, feeds, reference=True))
