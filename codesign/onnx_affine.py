@@ -8,6 +8,7 @@ import numpy as np
 
 from codesign.onnx_conv import shape_of, shifted
 from codesign.onnx_deform import offset_arithmetic
+from codesign.onnx_mix import gated
 from codesign.onnx_site import INCONSISTENT, Site, constant_like
 from codesign.onnx_values import REFUSED, Acc, Codes, Const, Floats, Poison, Refused, Unknown, Value
 
@@ -42,6 +43,8 @@ def batch_norm(site: Site) -> Value:
 def arithmetic(site: Site) -> Value:
     """Mul, Div or Sub of a convolution's result and a constant per channel; else arithmetic on offsets."""
     op, a, b = site.node.op_type, site.input(0), site.input(1)
+    if op == "Mul" and (found := gated(site)) is not None:
+        return found
     swapped = isinstance(b, Acc)
     value, constant = (b, a) if swapped else (a, b)
     if not isinstance(value, Acc) or constant is None or not constant_like(constant):

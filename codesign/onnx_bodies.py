@@ -7,6 +7,7 @@ from onnx import parser
 
 OPSET = 20
 QONNX_DOMAIN, QONNX_VERSION = "qonnx.custom_op.general", 2
+OWN_DOMAIN = "codesign"
 QUANTIZERS = ("Quant", "IntQuant")
 DOMAINS = (QONNX_DOMAIN, "onnx.brevitas", "finn.custom_op.general")
 IR_VERSION = 8  # the first with functions

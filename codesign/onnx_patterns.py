@@ -10,6 +10,7 @@ from codesign.onnx_bodies import QUANTIZERS
 from codesign.onnx_conv import conv
 from codesign.onnx_deform import square_deform_conv
 from codesign.onnx_mean import average_pool, global_average, reduce_mean
+from codesign.onnx_mix import channel_mix, mixed_conv, pick_or_mix
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
 from codesign.onnx_sample import border_deform_conv, bounded_deform_conv, deform_conv, modulated_deform_conv
@@ -62,7 +63,10 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     },
     (DOMAIN, "BorderDeformConv"): border_deform_conv,
     (DOMAIN, "BoundedDeformConv"): bounded_deform_conv,
+    (DOMAIN, "ChannelMix"): channel_mix,
+    (DOMAIN, "MixedConv"): mixed_conv,
     (DOMAIN, "ModulatedDeformConv"): modulated_deform_conv,
+    (DOMAIN, "PickOrMix"): pick_or_mix,
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
     (DOMAIN, "VariedConv"): varied_conv,
     **ACTIVATIONS,
@@ -107,6 +111,10 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     # Known, and known to have no place here: each with what to do instead.
     ("", "Softmax"): DECODER,
     ("", "TopK"): DECODER,
+    ("", "DFT"): refuse(
+        "transforms a whole map to frequencies, which are no integers",
+        "Leave the band-pass modulation of FDConv out; its kernels of disjoint frequencies are a MixedConv.",
+    ),
     ("", "ConvInteger"): QOPERATOR,
     ("", "QLinearConv"): QOPERATOR,
 }

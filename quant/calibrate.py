@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from quant.dynamic.mixed_conv import QuantMixedConv2d
 from quant.quantize import (
-    QuantConv2d,
     QuantIdentity,
     QuantReLU,
+    accumulating,
     activation_quantizers,
     plain,
     quantization_disabled,
@@ -120,8 +121,24 @@ def calibrate(
         log2 = _choose(seen[name], quantizer, "max" if layer in outputs else method, percentile)
         quantizer.log2_scale.fill_(log2)
         chosen[name] = int(log2)
+    _fit_mixtures(twin, example)
     _make_room_for_biases(twin, example)
     return chosen
+
+
+def _fit_mixtures(twin: nn.Module, images: Tensor) -> None:
+    """Scales of mixed weights that suit the gates of some images."""
+    hooks = [
+        m.register_forward_pre_hook(lambda layer, args: layer.fit(plain(args[1])))
+        for m in twin.modules()
+        if isinstance(m, QuantMixedConv2d)
+    ]
+    try:
+        if hooks:
+            _run(twin, [images])
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _make_room_for_biases(twin: nn.Module, images: Tensor) -> None:
@@ -131,7 +148,7 @@ def _make_room_for_biases(twin: nn.Module, images: Tensor) -> None:
     """
 
     def widen(layer: nn.Module, args: Any) -> None:
-        quantizer, x = layer.weight_quant.tensor_quant, args[0]
+        quantizer, x = accumulating(layer), args[0]
         if layer.bias is not None and hasattr(x, "scale"):
             steps = float((1 << BIAS_BITS) >> (quantizer.mantissa - 1))
             least = torch.log2((layer.bias.abs() / (x.scale * steps)).clamp_min(2.0**-30)).ceil()
@@ -173,9 +190,7 @@ def correct_bias(twin: nn.Module, batches: Iterable[Tensor]) -> dict[str, float]
     Each layer is measured behind already corrected ones (Nagel et al., arXiv 1906.04721, section 4.2).
     Returns the root mean square correction of every layer. Raises ValueError if there is no batch.
     """
-    layers = {
-        n: m for n, m in weight_layers(twin).items() if isinstance(m, QuantConv2d) and m.bias is not None
-    }
+    layers = {n: m for n, m in weight_layers(twin).items() if m.bias is not None}
     target: dict[str, Tensor] = {}
     total: dict[str, Tensor] = {n: torch.zeros_like(m.bias, dtype=torch.float64) for n, m in layers.items()}
 

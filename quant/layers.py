@@ -70,6 +70,23 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
+def fold_batch_norm(conv: Any, bn: nn.BatchNorm2d) -> None:
+    """Give `conv` the weights and bias of conv followed by bn in evaluation mode (computed in float64)."""
+    mean, var = bn.running_mean, bn.running_var
+    assert mean is not None and var is not None
+    factor = (var.double() + bn.eps).rsqrt()
+    if bn.affine:
+        factor = factor * bn.weight.detach().double()
+    bias = -mean.double() * factor
+    if conv.bias is not None:
+        bias = bias + conv.bias.detach().double() * factor
+    if bn.affine:
+        bias = bias + bn.bias.detach().double()
+    weight = conv.weight.detach().double() * factor.view(-1, *[1] * (conv.weight.dim() - 1))
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype))
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+
+
 class Conv2d(nn.Conv2d):
     """Convolution that trains quickly on a CPU; see `convolve`."""
 

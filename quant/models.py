@@ -181,7 +181,7 @@ def parameter_count(model: nn.Module) -> int:
 def mac_count(config: ModelConfig) -> int:
     """Multiply-accumulates of all convolutions for one image, deformable taps included.
 
-    Layers without weights of their own say with `products` how many each of their values takes.
+    Others say with `products` how many each of their values takes, and with `mixing` what an image takes besides.
     """
     from quant.deform import DeformConv2d
 
@@ -193,6 +193,7 @@ def mac_count(config: ModelConfig) -> int:
             total += out.shape[-2] * out.shape[-1] * module.weight.numel()
         else:
             total += out.numel() * int(module.products)  # type: ignore[arg-type]
+            total += int(getattr(module, "mixing", 0))
 
     model = build(config).eval()
     counted = (

@@ -162,23 +162,33 @@ def accumulator_bounds(model: onnx.ModelProto) -> dict[str, int]:
     producer = {o: n for n in model.graph.node for o in n.output}
     bounds: dict[str, int] = {}
 
-    def largest_input(name: str) -> int:
-        """Largest magnitude of the codes behind a tensor, through operators that only move values."""
+    def quantizer(name: str) -> NodeProto:
+        """What made the codes behind a tensor, through operators that only move values."""
         node = producer[name]
         while node.op_type != "Quant":
             node = producer[node.input[0]]
-        return max(map(abs, quant_range(node, int(values[node.input[3]].flat[0]))))
+        return node
+
+    def largest(quant: NodeProto) -> int:
+        """Magnitude of its codes."""
+        return max(map(abs, quant_range(quant, int(values[quant.input[3]].flat[0]))))
 
     for node in model.graph.node:
         if not node.op_type.endswith("Conv"):
             continue
-        weight = producer[node.input[1]]
+        weight, read = producer[node.input[1]], quantizer(node.input[0])
         codes = np.abs(quant_codes(weight, values))
+        if node.op_type == "MixedConv":
+            gates = quantizer(node.input[2])
+            mixed, step = _mixed(node, codes, values, weight, gates, largest(gates))
+            total = mixed * largest(read) + np.abs(values[node.input[4]] / (step * values[read.input[1]]))
+            bounds[node.name] = int(total.max())
+            continue
         if node.op_type == "VariedConv":  # (C,9,H,W): the pixel with the largest weights
             codes = codes.sum(1).max((1, 2))
         else:
             codes = codes.reshape(codes.shape[0], -1).sum(1)
-        total = codes * largest_input(node.input[0]) * _finer(node)
+        total = codes * largest(read) * _finer(node)
         if node.op_type == "Conv" and len(node.input) > 2:
             total = total + np.abs(quant_codes(producer[node.input[2]], values))
         mantissa, _ = np.frexp(values[weight.input[1]].reshape(-1).astype(np.float64))
@@ -186,6 +196,20 @@ def accumulator_bounds(model: onnx.ModelProto) -> dict[str, int]:
             mantissa = np.where(mantissa == np.rint(mantissa), mantissa, mantissa * 2)
         bounds[node.name] = int((total * mantissa).max())
     return bounds
+
+
+def _mixed(
+    node: NodeProto, bank: NDArray, values: Values, weight: NodeProto, gates: NodeProto, most_gate: int
+) -> tuple[NDArray, NDArray]:
+    """For each output channel of a mixed convolution a bound of the sum of |mixed codes|, and their step.
+
+    `bank`: magnitudes of the codes of its kernels.
+    """
+    experts, bits = (int(attribute(node, name)) for name in ("experts", "bits"))  # type: ignore[call-overload]
+    step = values[node.input[3]].astype(np.float64).reshape(-1)
+    finer = values[weight.input[1]].reshape(-1) * values[gates.input[1]] / step
+    sums = bank.reshape(len(bank), experts, -1).sum(1) * most_gate
+    return np.minimum(np.rint(sums * finer[:, None]), 2 ** (bits - 1) - 1).sum(1), step
 
 
 def _finer(node: NodeProto) -> int:

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from codesign.errors import CodesignError
-from codesign.onnx_bodies import OPSET, QONNX_DOMAIN, QONNX_VERSION, QUANT
+from codesign.onnx_bodies import OPSET, OWN_DOMAIN, QONNX_DOMAIN, QONNX_VERSION, QUANT
 from quant.deform import MASK_BITS, MASK_CODES, TAPS, DeformConv2d, square_offsets
-from quant.dynamic import sample_nodes, sampling
+from quant.dynamic import mix_nodes, sample_nodes, sampling
 
-OWN_DOMAIN, OWN_VERSION = "codesign", 1
+OWN_VERSION = 1
 
 __all__ = [
     "OPSET",
@@ -109,7 +109,14 @@ def functions() -> list[onnx.FunctionProto]:
     """Bodies of all of them, at opset 20."""
     return [
         _parsed(text)
-        for text in (QUANT, _SQUARE_DEFORM, _BOUNDED_DEFORM, _MODULATED_DEFORM, *sample_nodes.FUNCTIONS)
+        for text in (
+            QUANT,
+            _SQUARE_DEFORM,
+            _BOUNDED_DEFORM,
+            _MODULATED_DEFORM,
+            *mix_nodes.FUNCTIONS,
+            *sample_nodes.FUNCTIONS,
+        )
     ]
 
 

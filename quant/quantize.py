@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from quant.curves import RANGES, QuantCurve
 from quant.deform import DeformConv2d
 from quant.dynamic.block import DynamicBlock
-from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve
+from quant.dynamic.mixed_conv import QuantMixedConv2d
+from quant.layers import ConvBlock, DeformBlock, OutputConv, convolve, fold_batch_norm
 from quant.layers import plain as plain
 from quant.onnx_ops import traced_deform_conv
 from quant.preset import Given, Preset, PresetError, preset
@@ -143,23 +144,6 @@ class QuantIdentity(qnn.QuantIdentity):
         return super().forward(input)
 
 
-def fold_batch_norm(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
-    """Give `conv` the weights and bias of conv followed by bn in evaluation mode (computed in float64)."""
-    mean, var = bn.running_mean, bn.running_var
-    assert mean is not None and var is not None
-    factor = (var.double() + bn.eps).rsqrt()
-    if bn.affine:
-        factor = factor * bn.weight.detach().double()
-    bias = -mean.double() * factor
-    if conv.bias is not None:
-        bias = bias + conv.bias.detach().double() * factor
-    if bn.affine:
-        bias = bias + bn.bias.detach().double()
-    weight = conv.weight.detach().double() * factor.view(-1, *[1] * (conv.weight.dim() - 1))
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype))
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
-
-
 def fold(model: nn.Module) -> nn.Module:
     """A copy of a float network without batch norms, equal to it in evaluation mode up to float rounding."""
     folded = copy.deepcopy(model).eval()
@@ -167,11 +151,13 @@ def fold(model: nn.Module) -> nn.Module:
         if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
             fold_batch_norm(block.conv, block.bn)
             block.bn = nn.Identity()
+        elif isinstance(block, DynamicBlock):
+            block.fold()
     return folded
 
 
-def _weights(plan: Preset, role: str, name: str) -> type:
-    bits = plan.weight_bits(role, name)
+def _weights(plan: Preset, role: str, name: str, bits: int | None = None) -> type:
+    bits = plan.weight_bits(role, name) if bits is None else bits
     return weight_quantizer(bits, plan.mantissa, plan.start, plan.shape, plan.learn_scales)
 
 
@@ -221,8 +207,11 @@ class _Layers:
     def deform(self, conv: DeformConv2d, name: str) -> QuantDeformConv2d:
         return QuantDeformConv2d(conv, self.weights("deform", name))
 
-    def weights(self, role: str, name: str) -> type:
-        return _weights(self.plan, role, name)
+    def bits(self, role: str, name: str) -> int:
+        return self.plan.weight_bits(role, name)
+
+    def weights(self, role: str, name: str, bits: int | None = None) -> type:
+        return _weights(self.plan, role, name, bits)
 
     def act(self, act: nn.Module) -> nn.Module:
         return _quantized_act(act, self.plan)
@@ -293,6 +282,12 @@ def scale_parameters(twin: nn.Module) -> list[nn.Parameter]:
         for m in twin.modules()
         if isinstance(m, FakeQuant) and isinstance(m.log2_scale, nn.Parameter)
     ]
+
+
+def accumulating(layer: Any) -> FakeQuant:
+    """The quantizer whose scale, times that of what is read, is the step of a layer's sums."""
+    found: FakeQuant = layer.mixed if isinstance(layer, QuantMixedConv2d) else layer.weight_quant.tensor_quant
+    return found
 
 
 def freeze_scales(twin: nn.Module, frozen: bool = True) -> None:

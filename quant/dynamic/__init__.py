@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from quant.dynamic.channel_gate import SelectiveKernelBlock, SqueezeExciteBlock
+from quant.dynamic.condconv import REDUCTION, CondConvBlock
 from quant.dynamic.dcnv4 import DCNv4Block
 from quant.dynamic.dysample import DySampleBlock
+from quant.dynamic.fdconv import FDConvBlock
 from quant.dynamic.involution import InvolutionBlock
+from quant.dynamic.pick_or_mix import PickOrMixBlock
 from quant.dynamic.snake import SnakeBlock
 from quant.dynamic.tvconv import TVConvBlock
 
@@ -35,4 +39,11 @@ BLOCKS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "involution": lambda config, cin, cout: InvolutionBlock(cin, cout),
     "snake": lambda config, cin, cout: SnakeBlock(cin, cout, config.fraction_bits),
     "tvconv": _tvconv,
+    "condconv": lambda config, cin, cout: CondConvBlock(cin, cout),
+    "condconv-dense": lambda config, cin, cout: CondConvBlock(cin, cout, 3),
+    "parameternet": lambda config, cin, cout: CondConvBlock(cin, cout, kind="softmax", reduction=REDUCTION),
+    "fdconv": lambda config, cin, cout: FDConvBlock(cin, cout),
+    "pick-or-mix": lambda config, cin, cout: PickOrMixBlock(cin, cout),
+    "selective-kernel": lambda config, cin, cout: SelectiveKernelBlock(cin, cout),
+    "squeeze-excite": lambda config, cin, cout: SqueezeExciteBlock(cin, cout),
 }

@@ -25,12 +25,18 @@ class Layers(Protocol):
     def fixed(self, log2: int, signed: bool = False) -> nn.Module:
         """A quantizer of 8 bits in steps of 2^log2, which neither calibration nor training changes."""
 
-    def weights(self, role: str, name: str) -> type:
-        """The injector of weights that a layer of one's own kind has."""
+    def bits(self, role: str, name: str) -> int:
+        """Of the weights of a layer."""
+
+    def weights(self, role: str, name: str, bits: int | None = None) -> type:
+        """The injector of weights that a layer of one's own kind has; `bits` in place of the preset's."""
 
 
 class DynamicBlock(nn.Module, ABC):
     """A block whose layers are more than `ConvBlock`s, which `quantize_model` finds by itself."""
+
+    def fold(self) -> None:
+        """Bring batch norms into what they follow, in place."""
 
     @abstractmethod
     def quantize(self, make: Layers, name: str) -> None:

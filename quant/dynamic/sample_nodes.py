@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from codesign.onnx_bodies import OPSET, QONNX_DOMAIN
-
-OWN_DOMAIN = "codesign"
+from codesign.onnx_bodies import OPSET, OWN_DOMAIN, QONNX_DOMAIN
 
 # p is what a convolution predicts, in float: rows, then columns. Positions are in whole steps, and inside the map.
 _BORDER = f"""
