@@ -89,17 +89,17 @@ FUNCTIONS = (_BORDER, _varied())
 
 
 class _WholeNode(Function):
-    """A constant of 0 and 1, quantized to such codes."""
+    """A constant of small whole numbers, quantized to such codes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, bits: int) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def symbolic(g: Any, x: Any, value: Any) -> Any:
-        one, zero, bits = (g.op("Constant", value_t=torch.tensor(v)) for v in (1.0, 0.0, 2.0))
+    def symbolic(g: Any, x: Any, value: Any, bits: int) -> Any:
+        one, zero, width = (g.op("Constant", value_t=torch.tensor(float(v))) for v in (1, 0, bits))
         node = g.op(
-            f"{QONNX_DOMAIN}::Quant", value, one, zero, bits, signed_i=1, narrow_i=1, rounding_mode_s="ROUND"
+            f"{QONNX_DOMAIN}::Quant", value, one, zero, width, signed_i=1, narrow_i=1, rounding_mode_s="ROUND"
         )
         node.setType(x.type().with_sizes(value.type().sizes()))
         return node
@@ -154,9 +154,9 @@ class _SpreadNode(Function):
         return node
 
 
-def traced_whole(x: Tensor, value: Tensor) -> Tensor:
-    """What stands in the file for weights of 0 and 1 that are not trained. `x`: anything that is traced."""
-    node: Tensor = _WholeNode.apply(x, value)  # type: ignore
+def traced_whole(x: Tensor, value: Tensor, bits: int = 2) -> Tensor:
+    """What stands in the file for whole weights that are not trained. `x`: anything that is traced."""
+    node: Tensor = _WholeNode.apply(x, value, bits)  # type: ignore
     return node
 
 
