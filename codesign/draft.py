@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codesign.layout import View
+from codesign.layout import Source, View
 from codesign.ports import Ints
 from codesign.program import Sampling
 
@@ -56,6 +56,14 @@ class Front:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A number that decides, as the one source that it has: whether it is at least `threshold`."""
+
+    gate: Source
+    threshold: int
+
+
+@dataclass(frozen=True)
 class Draft:
     """A future step: `name` is the tensor it stores, `view` the channels it loads."""
 
@@ -77,3 +85,10 @@ class Draft:
     pooled: str = ""  # the tensor that the max-pool reads
     unpooled: tuple[int, int] = (0, 0)  # its height and width
     table: Ints | None = None  # (256,): what is stored is looked up in it
+    into: str = ""  # what it stores, if that is not its own: one side of a Select
+    taken: tuple[Condition, bool] | None = None  # which side, and what decides
+
+    @property
+    def stores(self) -> str:
+        """The tensor that it stores."""
+        return self.into or self.name

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.draft import Dense, Draft, Tables, Window
+from codesign.draft import Condition, Dense, Draft, Tables, Window
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
-from codesign.joins import chained, fused, pooled, tabled
+from codesign.joins import at_once, chained, fused, pooled, tabled
 from codesign.layout import Readers, View, views
 from codesign.ops import (
     DEFORMABLE,
@@ -27,6 +27,7 @@ from codesign.ops import (
     MaxPool,
     Requant,
     SampledDwConv,
+    Select,
     Table,
     VariedDwConv,
 )
@@ -46,17 +47,17 @@ def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tupl
     problems: list[str] = []
     for node in graph.nodes:
         try:
-            draft = maker.draft(node)
+            if isinstance(node.op, Select):
+                made += maker.sides(node, node.op)
+            elif (draft := maker.draft(node)) is not None:
+                made.append(draft)
         except PlanError as error:
             problems.append(str(error))
-            continue
-        if draft is not None:
-            made.append(draft)
     if problems:
         raise PlanError("\n".join(problems))
     for join in (fused, chained, pooled, tabled) if fuse else ():
         made = join(made, readers(graph, made), apart)
-    return tuple(made)
+    return tuple(at_once(made, readers(graph, made)) if fuse else made)
 
 
 def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, list[Readers]]:
@@ -64,17 +65,33 @@ def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, li
     types, every = graph.types(), views(graph)
     found: dict[str, list[set[str]]] = {
         name: [set() for _ in range(types[name].shape[-1])]
-        for name in (*graph.inputs, *(d.name for d in made))
+        for name in (*graph.inputs, *(d.stores for d in made))
     }
     for draft in made:
         for tensor, channel, _ in draft.view:
             found[tensor][channel].add(draft.name)
         for tensor, channel, _ in draft.offset:
             found[tensor][channel].add(f"offset of {draft.name}")
+        if draft.taken is not None:
+            tensor, channel, _ = draft.taken[0].gate
+            found[tensor][channel].add(gate_reader(draft.taken[0]))
     for name in graph.outputs:
         for tensor, channel, _ in every[name]:
             found[tensor][channel].add(f"output {name}")
     return {name: [frozenset(r) for r in channels] for name, channels in found.items()}
+
+
+def ones(draft: Draft) -> Dense:
+    """The matrix product that moves every channel of a draft to where it belongs."""
+    c = draft.out_shape[2]
+    zero, one = np.zeros(c, np.int64), np.ones(c, np.int64)
+    limits = (-128, 127) if draft.signed else (0, 255)
+    return Dense(np.eye(c, dtype=np.int64)[None, None], Tables(zero, one, zero, limits))
+
+
+def gate_reader(condition: Condition) -> str:
+    """The name under which branches read the number that decides."""
+    return f"branch at {condition.gate} >= {condition.threshold}"
 
 
 def image_packing(graph: Graph, made: tuple[Draft, ...], lanes: int) -> int:
@@ -157,6 +174,21 @@ class _Maker:
             "deformable", (3, 3), deform.stride, (0, 0), deform.max_offset, weight, tables, source
         )
         return self._window_draft(producer, node, square)
+
+    def sides(self, node: Node, op: Select) -> list[Draft]:
+        """A draft for each side that moves it to where the result lies."""
+        (gate,) = self._view(node, node.inputs[2])
+        found = []
+        for i, letter in enumerate("ab"):
+            name = f"{node.name}.{letter}"
+            while name in self.types:
+                name += "_"
+            made = self._make(node, node, window=None)
+            found.append(
+                replace(made, name=name, view=self._view(node, node.inputs[i]), into=node.name,
+                        taken=(Condition(gate, op.threshold), i == 0))
+            )  # fmt: skip
+        return found
 
     def _window_draft(self, first: Node, last: Node, window: Window) -> Draft:
         if window.weight is not None and max(window.weight.shape[:2]) > 3:

@@ -28,6 +28,7 @@ from codesign.ops import (
     Pick,
     Requant,
     SampledDwConv,
+    Select,
     Shuffle,
     Slice,
     Table,
@@ -61,7 +62,7 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
     if carrier is None:
         return None
     match op:
-        case Upsample() | Concat() | Slice() | DepthToSpace():
+        case Upsample() | Concat() | Slice() | DepthToSpace() | Select():
             return op.run
         case Add():
             return _add(op, carrier)

@@ -141,7 +141,7 @@ def needs(
             need("most_shift", min(int(shift.max()), MOST_SHIFT), node.name)
             need("lefts", min(1 - int(shift.min()), MOST_LEFTS), node.name)
     for w in work:
-        where, window = w.draft.name, w.draft.window
+        where, stored, window = w.draft.name, w.draft.stores, w.draft.window
         if window is not None:
             if window.kind in STEERED:
                 need("max_offset", window.reach, where)
@@ -163,18 +163,22 @@ def needs(
         if w.draft.table is not None:
             need("tables", 1, where)
         need("input_words", len(w.rows), where)
-        need("max_segments", max(len(w.runs), len(layouts[where].segments)), where)
+        if w.draft.taken is not None:
+            need("branches", 1, stored)
+            need("lefts", 1, stored)  # of what is moved by a product with ones
+            need("input_words", len(w.order), stored)
+        need("max_segments", max(len(w.runs), len(layouts[stored].segments)), where)
         if w.draft.front is None:
             need("weight_tiles", len(w.rows) * w.passes, where)
         else:
             need("input_words", len(w.second_rows), where)
             need("middle_groups", len(w.middle), where)
             need("middle_words", max(LEAST_LINE, w.draft.front.shape[1] * len(w.middle)), where)
-            for tiles, words in w.matrices(len(layouts[where].order), 2):
+            for tiles, words in w.matrices(len(layouts[stored].order), 2):
                 need("weight_tiles", tiles * words, where)
                 need("output_words", words, where)
         if w.draft.pool:
-            least = 1 if w.draft.front is None else len(layouts[where].order)
+            least = 1 if w.draft.front is None else len(layouts[stored].order)
             need("pool_words", max(LEAST_LINE, w.line_width * least), where)
             need("pool_groups", least, where)
     return found
@@ -198,12 +202,12 @@ def grown(
     rows = max(config.row_words, min(rows, limits.row_words))
     filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.tables is not None]
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
-    sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.name].order), arrays)]
+    sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.stores].order), arrays)]
     tiles = max(
         config.weight_tiles, min(max((i * o for i, o in sizes), default=1), limits.tiles(lanes, arrays))
     )
     words = max((min(o, tiles // i) for i, o in sizes), default=1)
-    pools = [(w.line_width, len(layouts[w.draft.name].order)) for w in work if w.draft.pool]
+    pools = [(w.line_width, len(layouts[w.draft.stores].order)) for w in work if w.draft.pool]
     pool_words = max((width * min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     pool_groups = max((min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     return replace(

@@ -15,7 +15,7 @@ def fused(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collectio
     by_name = {d.name: d for d in made}
     gone = set()
     for draft in made:
-        everyone = frozenset().union(*read[draft.name])
+        everyone = frozenset().union(*read.get(draft.name, []))
         if (
             draft.dense is not None
             or draft.spread
@@ -110,6 +110,21 @@ def tabled(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collecti
         by_name[draft.name] = replace(
             source, name=draft.name, nodes=source.nodes + draft.nodes, signed=draft.signed, table=draft.table
         )
+    return [by_name[d.name] for d in made if d.name not in gone]
+
+
+def at_once(made: list[Draft], read: Mapping[str, list[Readers]]) -> list[Draft]:
+    """A convolution whose only reader is one side of a Select stores it where the Select's result lies."""
+    by_name = {d.name: d for d in made}
+    gone = set()
+    for draft in made:
+        source = by_name.get(draft.view[0][0])
+        if not draft.into or source is None or source.dense is None or source.into or source.spread:
+            continue
+        whole = draft.view == tuple((source.name, c, 0) for c in range(source.out_shape[2]))
+        if whole and frozenset().union(*read[source.name]) == {draft.name}:
+            by_name[source.name] = replace(source, into=draft.into, taken=draft.taken)
+            gone.add(draft.name)
     return [by_name[d.name] for d in made if d.name not in gone]
 
 

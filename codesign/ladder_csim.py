@@ -97,12 +97,13 @@ def locate(bundle: Bundle, graph: Graph, engine: Engine, codes: Codes, values: M
         if inner.different:
             return f"the C++ is first wrong in layer {inner.first}"
     # Of the same steps: what each of them ends with is stored.
-    ends = [nodes[-1] for nodes in read_json(bundle.directory / MANIFEST).get("nodes", ())]
+    ends = [nodes[-1] for nodes in read_json(bundle.directory / MANIFEST).get("nodes", ()) if nodes]
     fresh = plan(graph, config=bundle.config, base=bundle.program.base, apart=ends).program
     for i, (step, wanted) in enumerate(zip(bundle.program.steps, fresh.steps, strict=False)):
         wrong = [f.name for f in fields(step) if f.name != "nodes" and not _equal(step, wanted, f.name)]
         if wrong:
-            return f"program.bin is first wrong in layer {wanted.nodes[-1]} (step {i}: {', '.join(wrong)})"
+            layer = wanted.nodes[-1] if wanted.nodes else "a branch"
+            return f"program.bin is first wrong in layer {layer} (step {i}: {', '.join(wrong)})"
     return "neither the C++ nor the steps of program.bin are to blame: check the manifest's layout"
 
 

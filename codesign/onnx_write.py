@@ -34,6 +34,7 @@ from codesign.ops import (
     Pick,
     Requant,
     SampledDwConv,
+    Select,
     Shuffle,
     Slice,
     Table,
@@ -131,6 +132,10 @@ class Writer:
                 self.add("Gather", [values, codes], name)
             case Concat():
                 self.add("Concat", list(node.inputs), name, axis=1)
+            case Select():
+                least = self.const(f"{name}.threshold", np.array(op.threshold, np.float32))
+                taken = self.add("GreaterOrEqual", [node.inputs[2], least], f"{name}.taken")
+                self.add("Where", [taken, *node.inputs[:2]], name)
             case Slice():
                 start, stop = self.ints(op.start), self.ints(op.stop)
                 self.add("Slice", [x, start, stop, self.ints(1)], name)

@@ -18,7 +18,7 @@ import numpy as np
 
 from codesign import pack
 from codesign.draft import Dense, Draft
-from codesign.drafts import drafts, image_packing, only_gathered, readers
+from codesign.drafts import drafts, gate_reader, image_packing, ones, only_gathered, readers
 from codesign.errors import PlanError
 from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs, unchained
 from codesign.ir import Graph
@@ -44,7 +44,8 @@ from codesign.program import (
     Program,
     program_words,
 )
-from codesign.steps import pieces_of, placed, step_of
+from codesign.skips import Jump, Slot, guards, moved_order, ordered, selected_order, with_jumps
+from codesign.steps import jump_of, pieces_of, placed, step_of
 
 TO_THE_END = 1 << 30
 
@@ -107,7 +108,7 @@ def plan(
     alone, late = set(apart), graph.late
     graph = late.graph
     while True:
-        made = drafts(graph, fuse, alone)
+        made = ordered(graph, drafts(graph, fuse, alone), keep)
         read = readers(graph, made)
         packing = config.pack_log2 if config is not None else image_packing(graph, made, lanes)
         layouts, work = _layouts(graph, made, read, lanes, packing)
@@ -122,7 +123,7 @@ def plan(
             if w.row_words > w.capacity(slots, longest) or len(w.order) > min(most, longest)
         }
         for w in work:
-            wide |= unchained(w, len(layouts[w.draft.name].order), lanes, arrays, config, limits)
+            wide |= unchained(w, len(layouts[w.draft.stores].order), lanes, arrays, config, limits)
         if not wide:
             break
         alone |= wide
@@ -132,19 +133,23 @@ def plan(
     check_fits(config, needed)
     ranges = [_parts(w, layouts, config) for w in work]
     cut, refined = _cut(work, ranges, layouts, lanes)
-    most = max((max(len(w.runs), len(cut[w.draft.name].segments)) for w in refined), default=0)
+    most = max((max(len(w.runs), len(cut[w.draft.stores].segments)) for w in refined), default=0)
     if grows and most > config.max_segments:
         config = replace(config, max_segments=most)
     if most <= config.max_segments:
         layouts, work = cut, refined
     parts = [(w, a, b) for w, found in zip(work, ranges, strict=True) for a, b in found]
-    if len(parts) > MAX_STEPS:
-        raise PlanError(f"model: {len(parts)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
-    _live(graph, parts, layouts, read, keep)
+    walked = with_jumps(parts, guards(graph, made, keep))
+    if len(walked) > MAX_STEPS:
+        raise PlanError(f"model: {len(walked)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
+    _live(graph, walked, layouts, read, keep)
     buffers = tuple(b for layout in layouts.values() for b in layout.buffers)
     size = allocate(buffers, lanes)
     # Addresses do not change sizes: a first rendering tells where the arena can begin.
-    steps = tuple(step_of(w, a, b, layouts, config, 0) for w, a, b in parts)
+    steps = tuple(
+        jump_of(slot, layouts, lanes) if isinstance(slot, Jump) else step_of(*slot, layouts, config, 0)
+        for slot in walked
+    )
     begin = aligned(base + program_words(steps, lanes), lanes)
     steps = tuple(placed(step, begin) for step in steps)
     types, every = graph.types(), views(graph)
@@ -185,6 +190,12 @@ def _layouts(
             if found is not None and {layouts[run.tensor].signed for run in runs} == {draft.signed}:
                 pixels[spread[draft.name].name] = found
                 draft = replace(draft, dense=None)
+        if (
+            draft.into
+            and draft.dense is None
+            and not np.array_equal(order, selected_order(draft, layouts, order))
+        ):
+            draft = replace(draft, dense=ones(draft))  # the other side has stored channels in another order
         packed = any(layouts[run.tensor].pack > 1 for run in runs)
         rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
         middle = second = order[:0]
@@ -203,11 +214,15 @@ def _layouts(
         elif draft.name in spread:
             result = spread[draft.name]
             stored, segments = phase_order(result.view, free_order(read[result.name], lanes)[0])
+        elif draft.into in layouts:
+            continue
+        elif draft.into and (moved := moved_order(draft, made, layouts, lanes)) is not None:
+            stored, segments = moved, runs_of_words(moved, read[draft.into])
         elif draft.dense is None:
             stored, segments = order, runs_of_words(order, read[draft.name])
         else:
-            stored, segments = free_order(read[draft.name], lanes)
-        layouts[draft.name] = Layout(draft.out_shape, draft.signed, stored, segments)
+            stored, segments = free_order(read[draft.stores], lanes)
+        layouts[draft.stores] = Layout(draft.out_shape, draft.signed, stored, segments)
     return layouts, work
 
 
@@ -232,7 +247,7 @@ def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
 
 def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
     """Ranges of output words, each with rows and weights that fit on chip."""
-    words = len(layouts[w.draft.name].order)
+    words = len(layouts[w.draft.stores].order)
     if w.draft.spread:  # ranges of the columns, of which a row may be too long
         words, most = w.draft.shape[1], (config.row_words + config.input_words) // len(w.order)
     elif w.draft.front is not None:
@@ -267,7 +282,7 @@ def _cut(
         if w.draft.spread or w.draft.name in phases:
             continue
         starts = {a for a, _ in found[1:]}
-        cuts[w.draft.name] |= starts
+        cuts[w.draft.stores] |= starts
         at = 0
         for run in w.runs if w.draft.dense is None else ():
             first = layouts[run.tensor].segments[run.segment][0] + run.first
@@ -284,19 +299,25 @@ def _cut(
 
 
 def _live(
-    graph: Graph, parts: list[tuple[Work, int, int]], layouts: Mapping[str, Layout],
+    graph: Graph, walked: list[Slot], layouts: Mapping[str, Layout],
     read: Mapping[str, list[Readers]], keep: bool,
 ) -> None:  # fmt: skip
     """Buffers of every layout with their lives: from the first step that writes to the last that reads."""
     first: dict[str, int] = {}
     last: dict[str, int] = {f"output {name}": TO_THE_END for name in graph.outputs}
-    for i, (w, _, _) in enumerate(parts):
-        first.setdefault(w.draft.name, i)
-        last[w.draft.name] = last[f"offset of {w.draft.name}"] = i
+    wrote: dict[str, int] = {}
+    for i, slot in enumerate(walked):
+        if isinstance(slot, Jump):
+            if slot.condition is not None:
+                last[gate_reader(slot.condition)] = i
+            continue
+        draft = slot[0].draft
+        first.setdefault(draft.stores, i)
+        wrote[draft.stores] = last[draft.name] = last[f"offset of {draft.name}"] = i
     for name, layout in layouts.items():
         h, _, _ = layout.shape
         pixels = h * layout.row_words if layout.pack > 1 else h * layout.shape[1]
-        written = last.get(name, -1)
+        written = wrote.get(name, -1)
         for a, count in layout.segments:
             channels = [c for c in layout.order[a : a + count].reshape(-1).tolist() if c >= 0]
             users = [last[r] for c in channels for r in read[name][c]]

@@ -398,16 +398,19 @@ def _step_ints(
 
 def _branch_ints(step: Step, branch: Branch) -> list[int]:
     """All fields but those that a branch has are 0."""
-    assert step.offset is not None
     found = [0] * STEP_INTS
     found[0], found[8] = STEP_MARK, WINDOWS.index("branch")
-    found[20], found[23] = step.offset.address, step.offset_lane
-    found[44:47] = branch.threshold, branch.target, int(step.offset.signed)
+    where = step.offset or Segment(0, 1, 1)
+    found[20], found[23] = where.address, step.offset_lane
+    found[44:47] = branch.threshold, branch.target, int(where.signed)
     return found
 
 
-def branch_step(gate: Segment, lane: int, branch: Branch, nodes: tuple[str, ...] = ()) -> Step:
-    """A step that computes nothing and says which step follows, by byte `lane` of the word where `gate` is."""
+def branch_step(gate: Segment | None, lane: int, branch: Branch, nodes: tuple[str, ...] = ()) -> Step:
+    """A step that computes nothing and says which step follows, by byte `lane` of the word where `gate` is.
+
+    One that always leads elsewhere looks at nothing.
+    """
     return Step(
         nodes=nodes, load=(), store=(), height=0, width=0, groups=0, out_height=0, out_width=0, window="branch",
         offset=gate, offset_lane=lane, branch=branch,
@@ -418,7 +421,8 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     lanes = image.shape[1]
     f = image.reshape(-1)[at * lanes : at * lanes + 4 * STEP_INTS].view("<i4").tolist()
     if WINDOWS[f[8]] == "branch":
-        return branch_step(Segment(f[20], 1, 1, 0, bool(f[46])), f[23], Branch(f[44], f[45]))
+        branch = Branch(f[44], f[45])
+        return branch_step(None if branch.always else Segment(f[20], 1, 1, 0, bool(f[46])), f[23], branch)
     table = (f[3] - base) * lanes
     rows = (
         image.reshape(-1)[table : table + 4 * SEGMENT_INTS * (f[1] + f[2])]

@@ -13,7 +13,8 @@ from codesign.errors import PlanError
 from codesign.fit import Work
 from codesign.layout import Layout, Run, View, load_order
 from codesign.ports import Bytes, Ints, Piece
-from codesign.program import EngineConfig, Sampling, Segment, Step
+from codesign.program import Branch, EngineConfig, Sampling, Segment, Step, branch_step
+from codesign.skips import Jump
 
 
 def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:
@@ -79,7 +80,7 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
         out_height, out_width = draft.front.shape
     step = Step(
         nodes=draft.nodes, load=_loads(w, a, b, layouts),
-        store=_stores(layouts[draft.name], a, b), height=draft.shape[0], width=draft.shape[1],
+        store=_stores(layouts[draft.stores], a, b), height=draft.shape[0], width=draft.shape[1],
         groups=len(order), out_height=out_height, out_width=out_width, packed=w.packed,
         pool_stride=draft.pool, load_pixels=max(1, config.chunk_words // len(order)),
         store_pixels=max(1, config.chunk_words // (b - a)),
@@ -103,7 +104,17 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
                        offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
     if draft.table is not None:
         step = replace(step, table=pack.table(draft.table, lanes))
-    return _multiplying(step, w, layouts[draft.name].order[a:b], config.arrays)
+    return _multiplying(step, w, layouts[draft.stores].order[a:b], config.arrays)
+
+
+def jump_of(jump: Jump, layouts: Mapping[str, Layout], lanes: int) -> Step:
+    """The branch that a jump is."""
+    branch = Branch(jump.threshold, jump.target)
+    if jump.condition is None:
+        return branch_step(None, 0, branch)
+    (run,), place = load_order((jump.condition.gate,), layouts, lanes)
+    where = replace(_segment(run, layouts), up=0)
+    return branch_step(where, int(np.flatnonzero(place[0] == 0)[0]), branch, jump.names)
 
 
 def _samples(draft: Draft, sampling: Sampling, layouts: Mapping[str, Layout], lanes: int) -> Segment:

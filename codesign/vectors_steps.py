@@ -28,6 +28,8 @@ def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]
     kinds = set()
     far = spilled(program, config.near_words)
     for index, (whole, its_far) in enumerate(zip(program.steps, far.steps, strict=True)):
+        if whole.branch is not None:
+            continue
         step = _cropped(whole, config)
         kinds.add(_kind(step))
         if _moved(program, config, step, _cropped(its_far, config)) is not None:
@@ -154,12 +156,17 @@ def step_frames(
     feed: dict[str, np.ndarray],
     steps: Sequence[int],
 ) -> list[Frame]:
-    """Walk the program step by step on one picture; a frame for each step of `steps`. `far` keeps nothing on chip."""
+    """Walk the program step by step on one picture; a frame for each step of `steps`. `far` keeps nothing on chip.
+
+    Branches are passed by: every step runs, also those that a frame skips.
+    """
     lanes, memory = program.lanes, fresh.copy()
     for name, port in program.inputs.items():
         port.write(memory, lanes, feed[name])
     frames = []
     for index, step in enumerate(far.steps):
+        if step.branch is not None:
+            continue
         before = memory.copy() if index in steps else None
         code = Program(lanes, program.base, far.arena, (step,), {}, {}).encode()
         memory[program.base * lanes : program.base * lanes + code.size] = code

@@ -32,7 +32,8 @@ Unused:
   }
   if ((field[kBranchSigned] | 1) != 1 || field[kStepFields - 1] != 0) return kBadBranch;
   if (step.target <= index || step.target > header.steps) return kBadBranch;
-  if (step.offset.address < header.arena_begin || step.offset.address >= header.arena_end) return kBadBranch;
+  const int address = step.offset.address;
+  if (step.waits && (address < header.arena_begin || address >= header.arena_end)) return kBadBranch;
   if (step.offset_lane < 0 || step.offset_lane >= C::kLanes) return kBadBranch;
   return kDone;
 }

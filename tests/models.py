@@ -27,6 +27,7 @@ from codesign.ops import (
     Pick,
     Requant,
     SampledDwConv,
+    Select,
     Shuffle,
     Slice,
     Table,
@@ -113,6 +114,17 @@ class Builder:
         weight = self.weight(name, (kernel, kernel, cin, cout), bits)
         self.add(name, Conv((kernel, kernel), (stride, stride), (pad,) * 4), x, weight)
         return self.requant(name, **requant)
+
+    def gate(self, name: str, x: str) -> str:
+        """A number (1, 1, 1), i8, of the whole of a map."""
+        while max(self.types[x].shape[:2]) > 5:
+            x = self.conv(f"{name}.{max(self.types[x].shape[:2])}", x, 6, kernel=3, stride=2)
+        kernel = self.types[x].shape[:2]
+        weight = self.weight(name, (*self.types[x].shape, 1), I4)
+        self.add(name, Conv(kernel), x, weight)
+        # The sample is one number: how far others lie from it is of the weights and of the map.
+        far = np.linalg.norm(self.values[weight]) * self.values[x].std() * 0.3
+        return self.requant(name, out=I8, spread=0.35 / far)
 
     def dwconv(self, name: str, x: str, stride: int = 1, bits: IntType = I4, **requant: Any) -> str:
         weight = self.weight(name, (3, 3, self.types[x].shape[2]), bits)
@@ -276,6 +288,20 @@ def random_mixing_graph(
     gates = b.gates("experts", x, 3)
     x = b.mixed_conv("mixed", x, gates, width, MixedConv((3, 3), pads=(1, 1, 1, 1)), bits)
     b.mixed_conv("head", x, gates, 2, MixedConv(bits=8), bits, result="hm", out=I8)
+    return b.graph(("hm",), {"hm": 2.0**-4})
+
+
+def random_skipping_graph(seed: int = 0, size: tuple[int, int] = (16, 12), width: int = 10) -> Graph:
+    """Two blocks that may be skipped, the second by a number that the host gives, and an exit before the last."""
+    b = Builder(seed)
+    x = b.conv("stem", b.input("image", (*size, 3)), width, kernel=3, bits=I8)
+    given = b.input("given", (1, 1, 1))
+    for k, gate in enumerate((b.gate("gate", x), given)):
+        y = b.conv(f"block{k}.b", b.dwconv(f"block{k}.dw", b.conv(f"block{k}.a", x, width + 6)), width)
+        x = b.add(f"block{k}", Select(0), y, x, gate)
+    early = b.conv("early", x, 5, kernel=3, stride=2, out=I8)
+    rest = b.conv("rest.b", b.conv("rest.a", x, 2 * width, kernel=3, stride=2), 5, kernel=3, out=I8)
+    b.add("hm", Select(-20), early, rest, b.gate("exit", x))
     return b.graph(("hm",), {"hm": 2.0**-4})
 
 

@@ -13,6 +13,7 @@ from codesign.ops.mixed_conv import MixedConv
 from codesign.ops.pick import Pick
 from codesign.ops.requant import Requant
 from codesign.ops.sampled_dwconv import SampledDwConv
+from codesign.ops.select import Select
 from codesign.ops.shuffle import Shuffle
 from codesign.ops.slice import Slice
 from codesign.ops.table import Table
@@ -21,7 +22,7 @@ from codesign.ops.varied_dwconv import VariedDwConv
 
 OPS = (
     Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, GlobalSum, MaxPool, Mix, MixedConv, Pick, Requant,
-    SampledDwConv, Shuffle, Slice, Table, Upsample, VariedDwConv,
+    SampledDwConv, Select, Shuffle, Slice, Table, Upsample, VariedDwConv,
 )  # fmt: skip
 DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
@@ -41,6 +42,7 @@ __all__ = [
     "Pick",
     "Requant",
     "SampledDwConv",
+    "Select",
     "Shuffle",
     "Slice",
     "Table",

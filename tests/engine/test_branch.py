@@ -25,6 +25,7 @@ from codesign.program import (
     EngineConfig,
     Program,
     Segment,
+    Step,
     branch_step,
     decode,
     int_words,
@@ -56,7 +57,7 @@ def branched(program: Program, branches: Branches) -> Program:
     for at, step in enumerate((*program.steps, None)):
         if at in branches:
             where, lane, branch = branches[at]
-            where = replace(where, address=where.address + program.arena[0])
+            where = None if branch.always else replace(where, address=where.address + program.arena[0])
             steps.append(branch_step(where, lane, replace(branch, target=places[branch.target])))
         steps += [] if step is None else [step]
     begin = aligned(program.base + program_words(tuple(steps), program.lanes), program.lanes)
@@ -78,6 +79,13 @@ def fresh(program: Program, seed: int) -> Bytes:
     return memory
 
 
+def below(step: Step, memory: Bytes, lanes: int) -> bool:
+    if step.offset is None:
+        return True
+    number = memory[step.offset.address * lanes + step.offset_lane]
+    return int(number.view(np.int8) if step.offset.signed else number) < step.branch.threshold
+
+
 def walked(program: Program, memory: Bytes, found: EngineConfig) -> list[int]:
     """Runs each step as a program of its own and decides branches here; the steps that were run or decided."""
     lanes, at, seen = program.lanes, 0, []
@@ -86,9 +94,7 @@ def walked(program: Program, memory: Bytes, found: EngineConfig) -> list[int]:
         seen.append(at)
         step = program.steps[at]
         if step.branch is not None:
-            number = memory[step.offset.address * lanes + step.offset_lane]
-            number = int(number.view(np.int8) if step.offset.signed else number)
-            at = step.branch.target if number < step.branch.threshold else at + 1
+            at = step.branch.target if below(step, memory, lanes) else at + 1
             continue
         alone = Program(lanes, program.base, program.arena, (step,), {}, {}).encode()
         memory[program.base * lanes : program.base * lanes + alone.size] = alone

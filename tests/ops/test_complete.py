@@ -15,6 +15,7 @@ from tests.models import (
     random_feeds,
     random_mixing_graph,
     random_residual_graph,
+    random_skipping_graph,
 )
 
 
@@ -31,7 +32,7 @@ def table_graph():
 GRAPH = random_codenet_graph(stem="maxpool")
 GRAPHS = (
     GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)), random_mixing_graph(),
-    varied_graph(), table_graph(),
+    varied_graph(), table_graph(), random_skipping_graph(),
 )  # fmt: skip
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 
