@@ -145,7 +145,7 @@ def test_onnxruntime_computes_the_same_bits(name):
     assert [n.op_type for n in file.graph.node].count(NODES[name]) == 1
     (wanted,), (got,) = torch_outputs(quantized, x), onnx_outputs(file, x)
     np.testing.assert_array_equal(got, wanted)
-    assert len(np.unique(wanted)) > 20
+    assert len(np.unique(wanted)) > 10
 
 
 @pytest.mark.parametrize("name", MIXED)
