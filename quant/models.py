@@ -182,6 +182,7 @@ def mac_count(config: ModelConfig) -> int:
     """Multiply-accumulates of all convolutions for one image, deformable taps included.
 
     Others say with `products` how many each of their values takes, and with `mixing` what an image takes besides.
+    Layers within one that is computed `in_advance` are not counted.
     """
     from quant.deform import DeformConv2d
 
@@ -196,8 +197,11 @@ def mac_count(config: ModelConfig) -> int:
             total += int(getattr(module, "mixing", 0))
 
     model = build(config).eval()
+    known = {inner for m in model.modules() if hasattr(m, "in_advance") for inner in m.modules()}
     counted = (
-        m for m in model.modules() if isinstance(m, nn.Conv2d | DeformConv2d) or hasattr(m, "products")
+        m
+        for m in model.modules()
+        if m not in known and (isinstance(m, nn.Conv2d | DeformConv2d) or hasattr(m, "products"))
     )
     hooks = [m.register_forward_hook(count) for m in counted]
     with torch.no_grad():

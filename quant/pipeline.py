@@ -24,6 +24,7 @@ from codesign.accuracy import evaluate_detector
 from codesign.rungs import Runner
 from quant.data.specs import load
 from quant.data.types import Dataset
+from quant.dynamic.tvconv import TVConv
 from quant.evaluate import torch_runner
 from quant.feed import TrainingCrops, TrainingImages, pixels_to_input
 from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
@@ -125,6 +126,9 @@ def begin_with(model: CoDeNet, source: Path, classes: tuple[str, ...] = ()) -> N
         last = f"heads.hm.{len(cast(nn.Sequential, model.heads['hm'])) - 1}."
         same = data.classes == classes
         given = {k: v for k, v in other.state_dict().items() if same or not k.startswith(last)}
+    for name, module in model.named_modules():
+        if isinstance(module, TVConv) and (key := f"{name}.affinity") in given:
+            given[key] = module.resized(given[key])  # of images of another size
     own = model.state_dict()
     wrong = [k for k, v in given.items() if k not in own or own[k].shape != v.shape]
     if wrong:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.dynamic.block import DynamicBlock, Layers
@@ -43,6 +44,12 @@ class VariedConv2d(nn.Module):
         return varied(plain(x), self.weight)
 
 
+class Constants(nn.Sequential):
+    """Layers that do not see the image: what they compute is known in advance and counts no products."""
+
+    in_advance = True
+
+
 class TVConv(nn.Module):
     """Weights from affinity maps of the map's size; at first each is the middle tap and a little noise."""
 
@@ -51,7 +58,7 @@ class TVConv(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.affinity = nn.Parameter(torch.randn(1, AFFINITY, *size))
-        self.make: nn.Module = nn.Sequential(
+        self.make = Constants(
             nn.Conv2d(AFFINITY, HIDDEN, 3, padding=1),
             nn.GroupNorm(1, HIDDEN),
             nn.ReLU(),
@@ -63,9 +70,15 @@ class TVConv(nn.Module):
         with torch.no_grad():
             last.bias[len(TAPS) // 2 :: len(TAPS)] += 1
 
+    def resized(self, affinity: Tensor) -> Tensor:
+        """The affinity maps of another size at this one's."""
+        size = self.affinity.shape[2:]
+        return affinity if affinity.shape[2:] == size else F.interpolate(affinity, size, mode="bilinear")
+
     def weights(self) -> Tensor:
         """(C,9,H,W)."""
-        return self.make(self.affinity)[0].unflatten(0, (-1, len(TAPS)))
+        made: Tensor = self.make(self.affinity)
+        return made[0].unflatten(0, (-1, len(TAPS)))
 
     def forward(self, x: Any) -> Tensor:
         return varied(plain(x), self.weights())

@@ -88,6 +88,13 @@ def test_snakes_of_tanh_codes():
         assert np.abs(np.diff(samples[..., 1 - other :: 2], axis=-1)).max() <= 4  # a step is at most a pixel
 
 
+@needs_deform_conv
+@pytest.mark.parametrize("preset", ["w8a8", "w4a8-dw8-m3"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_other_presets(name, preset):
+    assert_the_same_bits_everywhere(twin(name, preset))
+
+
 @pytest.mark.parametrize("moves", [True, False])
 def test_the_sum_of_samples_by_hand(moves):
     """At whole steps, pixel by pixel."""
@@ -190,6 +197,10 @@ def test_windows_that_do_not_move_stay_so_while_training():
     finally:
         net.zero_grad()
         net.eval()
+
+
+def test_weights_that_are_known_in_advance_cost_no_products():
+    assert mac_count(replace(SMALL, spatial="tvconv")) == mac_count(replace(SMALL, spatial="depthwise"))
 
 
 @pytest.mark.parametrize("name", SUMS)

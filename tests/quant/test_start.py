@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from quant.data.specs import load
@@ -55,6 +56,22 @@ def test_the_same_classes_are_taken_too(scenes_run: Path) -> None:
     begin_with(model, scenes_run, classes)
     given = load_file(scenes_run / "float.safetensors")
     assert all(torch.equal(value, given[name]) for name, value in model.state_dict().items())
+
+
+def test_maps_that_belong_to_a_size_are_brought_to_another(tmp_path: Path) -> None:
+    """Affinity maps of TVConv; to its own size they are taken as they are."""
+    options = {**RECIPE.options, "spatial": "tvconv"}
+    small = build(configuration(replace(RECIPE, options=options), 3))
+    save_file(small.state_dict(), tmp_path / "small.safetensors")
+    same = build(configuration(replace(RECIPE, options=options), 3))
+    begin_with(same, tmp_path / "small.safetensors")
+    assert all(torch.equal(v, small.state_dict()[k]) for k, v in same.state_dict().items())
+    large = build(configuration(replace(RECIPE, options={**options, "size": [128, 96]}), 3))
+    begin_with(large, tmp_path / "small.safetensors")
+    key = "decoder.1.dw.affinity"
+    found, wanted = large.state_dict()[key], small.state_dict()[key]
+    assert found.shape == (1, 4, 8, 6) and wanted.shape == (1, 4, 4, 4)
+    torch.testing.assert_close(found, F.interpolate(wanted, (8, 6), mode="bilinear"))
 
 
 def test_a_file_gives_what_it_holds(scenes_run: Path, tmp_path: Path) -> None:
