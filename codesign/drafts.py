@@ -163,7 +163,9 @@ class _Maker:
             return self._window_draft(producer, node, varied)
         deform, source = producer.op, producer.inputs[1]
         if isinstance(deform, SampledDwConv):
-            sampling = Sampling(deform.grid, deform.mask_low, deform.mask_high, deform.taps, deform.border)
+            sampling = Sampling(
+                deform.grid, deform.mask_low, deform.mask_high, deform.taps, deform.border, deform.still
+            )
             side = 3 if deform.count > 1 else 1  # however its taps lie, they are stored one after the other
             weight = weight.reshape(side, side, -1)
             sampled = Window(

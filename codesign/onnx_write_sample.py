@@ -35,8 +35,14 @@ def sampled(writer: Writer, node: Node, op: SampledDwConv) -> None:
         return writer.add("Clip", [taken, *ends], f"{node.name}.{part}")
 
     (height, width, group), (kh, kw), last = writer.types[x].shape, op.kernel, 2 * op.count
-    steps = limited("offsets", 0, last, -op.limit, op.limit)
-    pixels = writer.add("Mul", [steps, constant("step", 2.0**-op.grid)], f"{node.name}.pixels")
+    masks = [limited("masks", op.offsets, op.channels, op.mask_low, op.mask_high)] if op.masked else []
+    steps = (
+        writer.add("Concat", 2 * masks, f"{node.name}.twice", axis=1)
+        if op.still
+        else limited("offsets", 0, last, -op.limit, op.limit)
+    )
+    step = constant("step", 0 if op.still else 2.0**-op.grid)
+    pixels = writer.add("Mul", [steps, step], f"{node.name}.pixels")
     if op.border:
         own = constant("own", _own_places(op, writer.types[samples].shape[:2]))
         end = constant("last", np.resize([height - 1, width - 1], (1, last, 1, 1)))
@@ -50,8 +56,7 @@ def sampled(writer: Writer, node: Node, op: SampledDwConv) -> None:
         writer.const(weight, table),
         pixels,
     ]
-    if op.masked:
-        inputs += ["", limited("masks", last, last + op.count, op.mask_low, op.mask_high)]
+    inputs += ["", *masks] if masks else []
     window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": [kh // 2, kw // 2] * 2}
     writer.add("DeformConv", inputs, node.name, group=group, offset_group=1, **window)
     writer.double |= set() if narrow else {node.name}

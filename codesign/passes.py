@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Add, Concat, Conv, DepthToSpace, DwConv, Requant, Shuffle, Slice
+from codesign.ops import Add, Concat, Conv, DepthToSpace, DwConv, Requant, SampledDwConv, Shuffle, Slice
 from codesign.ops.depth_to_space import PHASES
 
 Pass = Callable[[Graph], Graph]
@@ -94,6 +94,45 @@ def split_depthwise(graph: Graph) -> Graph:
         changed[requant.name] = [*made, Node(requant.name, Concat(), tuple(parts))]
     nodes = tuple(new for node in graph.nodes for new in changed.get(node.name, [node]))
     return replace(graph, nodes=nodes, consts=consts, const_types=const_types)
+
+
+def still_windows(graph: Graph) -> Graph:
+    """Sampled windows whose offsets are zero whatever the image is read their masks alone: Involution's."""
+    consts, const_types, bounds = dict(graph.consts), dict(graph.const_types), graph.bounds()
+    by_name = {node.name: node for node in graph.nodes}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, SampledDwConv) and op.masked and not op.still:
+            first, found = op.offsets, bounds[node.inputs[1]]
+            made = _own_convolution(graph, by_name, node.inputs[1])
+            if made is not None and not found.low[:first].any() and not found.high[:first].any():
+                conv, requant = made
+                names = {s: f"{s}.masks" for s in (conv.inputs[1], *requant.inputs[1:])}
+                for name, kept in names.items():
+                    consts[kept], const_types[kept] = consts[name][..., first:], const_types[name]
+                masks = f"{requant.name}.masks"
+                nodes += [
+                    Node(f"{conv.name}.masks", conv.op, (conv.inputs[0], names[conv.inputs[1]])),
+                    Node(masks, requant.op, (f"{conv.name}.masks", *(names[s] for s in requant.inputs[1:]))),
+                ]
+                op = replace(op, max_offset=0, still=True)
+                node = replace(node, op=op, inputs=(node.inputs[0], masks, node.inputs[2]))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), consts=consts, const_types=const_types)
+
+
+def _own_convolution(graph: Graph, by_name: Mapping[str, Node], name: str) -> tuple[Node, Node] | None:
+    """The convolution and Requant that make a value for one node alone."""
+    requant = by_name.get(name)
+    if requant is None or not isinstance(requant.op, Requant) or name in graph.outputs:
+        return None
+    conv = by_name.get(requant.inputs[0])
+    alone = len(graph.users[name]) == 1 and conv is not None and len(graph.users[conv.name]) == 1
+    fixed = (
+        alone and conv is not None and all(s in graph.consts for s in (*conv.inputs[1:], *requant.inputs[1:]))
+    )
+    return (conv, requant) if conv is not None and fixed and isinstance(conv.op, Conv) else None
 
 
 def own_phases(graph: Graph) -> Graph:
@@ -205,5 +244,6 @@ PIPELINE: tuple[Pass, ...] = (
     forward_views,
     share_equal_nodes,
     own_phases,
+    still_windows,
     drop_dead,
 )

@@ -134,7 +134,7 @@ class Segment:
 class Sampling:
     """Of a sampled window: bits of fraction of an offset, and limits of masks; equal: there are none.
 
-    With `border`, what lies outside the map is its nearest pixel.
+    With `border`, what lies outside the map is its nearest pixel; what is `still` has masks and no offsets.
     """
 
     grid: int = 0
@@ -142,6 +142,7 @@ class Sampling:
     mask_high: int = 0
     taps: str = "3x3"
     border: bool = False
+    still: bool = False
 
     @property
     def masked(self) -> bool:
@@ -155,15 +156,15 @@ class Sampling:
     @property
     def shaped(self) -> bool:
         """Whether it is more than 3x3 with zeros around the map."""
-        return self.taps != "3x3" or self.border
+        return self.taps != "3x3" or self.border or self.still
 
     @property
     def flags(self) -> int:
-        return int(self.masked) | 2 * self.border | 4 * TAPS.index(self.taps)
+        return int(self.masked) | 2 * self.border | 4 * TAPS.index(self.taps) | 16 * self.still
 
     def words(self, lanes: int) -> int:
         """Of the offsets and masks of a pixel."""
-        return -(-self.count * (3 if self.masked else 2) // lanes)
+        return -(-self.count * (2 * (not self.still) + self.masked) // lanes)
 
 
 @dataclass(frozen=True)
@@ -433,7 +434,9 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
     filters = f[6] * (TAP_WORDS * (window != "varied") + REQUANT_WORDS) if window in FILTERS else 0
     sampling = (
-        Sampling(f[44], f[46], f[47], TAPS[f[45] >> 2], bool(f[45] & 2)) if window == "sampled" else None
+        Sampling(f[44], f[46], f[47], TAPS[f[45] >> 2 & 3], bool(f[45] & 2), bool(f[45] & 16))
+        if window == "sampled"
+        else None
     )
     varied = f[15] * f[16] * f[6] * TAP_WORDS if window == "varied" else 0
     numbers = 1 if sampling is None else sampling.words(lanes)

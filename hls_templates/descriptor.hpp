@@ -47,7 +47,9 @@ Status check_window(const Step &step) {
   if (!in_range(step.reach, nearest, farthest)) return kBadWindow;
   if (sampled) {
     if (!in_range(step.grid, 0, C::kSampler - 1)) return kBadSample;
-    if (C::kSamplerShapes == 0 && (step.border != 0 || step.taps != kSquare)) return kBadSample;
+    if (C::kSamplerShapes == 0 && (step.border != 0 || step.taps != kSquare || step.still != 0))
+      return kBadSample;
+    if (step.still != 0 && (step.reach != nearest || step.masked == 0)) return kBadSample;
     if ((step.reach - nearest) << step.grid > 127) return kBadSample;
     if (step.border != 0) {  // what is limited to the map from outside may be farther than the reach
       const long long y = step.origin_y + (step.out_height - 1LL) * step.stride_y;
@@ -262,14 +264,15 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   const int flags = sampled ? field[kSampleFlags] : 0;
   step.masked = flags & kSampleMasked;
   step.border = flags & kSampleBorder;
-  step.taps = flags / kSampleTaps;
+  step.taps = (flags & (kSampleStill - 1)) / kSampleTaps;
+  step.still = flags & kSampleStill;
   step.mask_low = sampled ? field[kSampleMaskLow] : 0;
   step.mask_high = sampled ? field[kSampleMaskHigh] : 0;
   step.threshold = step.target = 0;
   step.waits = false;
-  if (!in_range(flags, 0, 4 * kSampleTaps - 1)) return kBadSample;
+  if (!in_range(flags, 0, 2 * kSampleStill - 1)) return kBadSample;
   // Offsets of a pixel, and masks, begin with a word: one number, or those of its taps.
-  const int numbers = taps_of(step) * (step.masked != 0 ? 3 : 2);
+  const int numbers = taps_of(step) * ((step.still != 0 ? 0 : 2) + (step.masked != 0 ? 1 : 0));
   step.offset.count = sampled ? (numbers + C::kLanes - 1) / C::kLanes : 1;
   step.middle_stride = field[kMiddleStride];
   step.middle_low = field[kMiddleLow];

@@ -115,8 +115,9 @@ enum WindowKind {
   kVaried = 6,
   kBranch = 9
 };
-enum SampleFlag { kSampleMasked = 1, kSampleBorder = 2, kSampleTaps = 4 };  // taps: times this
-enum TapsKind { kSquare = 0, kTapRow = 1, kTapColumn = 2, kOneTap = 3 };    // 3x3, 1x9, 9x1, 1x1
+// Taps: times this. Still: there are masks, but no offsets.
+enum SampleFlag { kSampleMasked = 1, kSampleBorder = 2, kSampleTaps = 4, kSampleStill = 16 };
+enum TapsKind { kSquare = 0, kTapRow = 1, kTapColumn = 2, kOneTap = 3 };  // 3x3, 1x9, 9x1, 1x1
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
@@ -160,8 +161,8 @@ struct Step {
   int window_low, window_high, window_parameters;
   Segment offset;
   int offset_lane;
-  int grid, masked, border, taps, mask_low, mask_high;  // of a sampled window
-  int threshold, target;                                // of a branch
+  int grid, masked, border, taps, still, mask_low, mask_high;  // of a sampled window
+  int threshold, target;                                       // of a branch
   bool waits;  // needs what the step before it writes before it can be prepared
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;

@@ -30,7 +30,7 @@ Sample<C> sample_of(const Step &step, const Place &at, const typename Types<C>::
   const int limit = step.window == kVaried ? 0 : (step.reach - (kShapes ? tap_rows(step) : 1)) * one;
   const int dy = (int(numbers[2 * tap % Types<C>::kNumbers]) ^ 128) - 128;
   const int dx = (int(numbers[(2 * tap + 1) % Types<C>::kNumbers]) ^ 128) - 128;
-  const int first = taps == kOneTap ? 2 : 18;  // of the masks
+  const int first = kShapes && step.still != 0 ? 0 : taps == kOneTap ? 2 : 18;  // of the masks
   const int mask = (int(numbers[(first + tap) % Types<C>::kNumbers]) ^ 128) - 128;
   const int i = taps == kSquare ? tap / 3 - 1 : taps == kTapColumn ? tap - 4 : 0;
   const int j = taps == kSquare ? tap % 3 - 1 : taps == kTapRow ? tap - 4 : 0;

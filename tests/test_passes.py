@@ -3,8 +3,8 @@ import pytest
 
 from codesign import passes
 from codesign.ir import evaluate
-from codesign.ops import Concat, Conv, Requant, Shuffle, Slice, Upsample
-from tests.models import Builder, random_codenet_graph, random_feeds
+from codesign.ops import Concat, Conv, Requant, SampledDwConv, Shuffle, Slice, Upsample
+from tests.models import I4, I8, Builder, random_codenet_graph, random_feeds
 
 
 def run(build):
@@ -94,5 +94,31 @@ def test_networks_are_left_as_they_are(seed):
         "forward_views",
         "share_equal_nodes",
         "own_phases",
+        "still_windows",
         "drop_dead",
     ]
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_windows_whose_offsets_are_zero_read_their_masks_alone(moves):
+    op, b = SampledDwConv(2, 1, -20, 100), Builder(5)
+    x = b.input("x", (5, 6, 4))
+    b.conv("s", x, 27, out=I8)
+    b.consts["s.weight"][..., : 18 - moves] = 0
+    b.consts["s.bias"][: 18 - moves] = 0
+    b.add("y", op, x, "s.q", b.weight("y", (3, 3, 4), I4))
+    graph = b.graph((b.requant("y"),))
+    found = passes.run(graph)
+    feeds = random_feeds(graph, batch=2)
+    assert_same(evaluate(found, feeds), evaluate(graph, feeds, reference=True))
+    (window,) = (n for n in found.nodes if isinstance(n.op, SampledDwConv))
+    still = SampledDwConv(0, 1, -20, 100, still=True)
+    assert window.op == (op if moves else still)
+    assert found.types()[window.inputs[1]].shape == (5, 6, 27 if moves else 9)
+
+
+def assert_same(got, wanted):
+    assert set(got) == set(wanted)
+    for name, values in wanted.items():
+        assert np.ptp(values) > 0
+        np.testing.assert_array_equal(got[name], values)

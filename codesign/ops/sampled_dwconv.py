@@ -8,10 +8,11 @@
 Taps lie in a row, a column or a square around the pixel: k is row-major in a kernel of K = 3x3, 1x9, 9x1 or 1x1, and
 (i_k, j_k) its place from the middle. dy, dx are channels 2k and 2k + 1 of `samples` in steps of 1/G pixel, limited to
 +-max_offset*G; m_k is its channel 2K + k, limited to mask_low..mask_high, and 1 where the two are equal: then `samples`
-has 2K channels. Samples outside the map are zero; with `border`, Y and X are limited to the map before anything else is
-made of them, as grid_sample does with padding_mode "border". With grid 0 a sample is one pixel: nearest. All of it is
-exact, so the result is G^2 times finer than in * w * m (arXiv 1703.06211 and 1811.11168, with the bound and the grid
-made part of the definition; rows and columns of nine taps are those of arXiv 2307.08388, one tap that of 2308.15085).
+has 2K channels. With `still`, it has the K masks alone, and all offsets are zero. Samples outside the map are zero;
+with `border`, Y and X are limited to the map before anything else is made of them, as grid_sample does with
+padding_mode "border". With grid 0 a sample is one pixel: nearest. All of it is exact, so the result is G^2 times finer
+than in * w * m (arXiv 1703.06211 and 1811.11168, with the bound and the grid made part of the definition; rows and
+columns of nine taps are those of arXiv 2307.08388, one tap that of 2308.15085, masks alone those of 2103.06255).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class SampledDwConv:
     stride: tuple[int, int] = (1, 1)
     taps: str = "3x3"
     border: bool = False  # what lies outside the map is its nearest pixel, else zero
+    still: bool = False  # without offsets
 
     __repr__ = show
 
@@ -65,9 +67,14 @@ class SampledDwConv:
         return self.kernel[0] // 2 + self.max_offset
 
     @property
+    def offsets(self) -> int:
+        """Channels of `samples` before the masks."""
+        return 0 if self.still else 2 * self.count
+
+    @property
     def channels(self) -> int:
         """Of `samples`."""
-        return self.count * (3 if self.masked else 2)
+        return self.offsets + (self.count if self.masked else 0)
 
     @property
     def limit(self) -> int:
@@ -86,6 +93,11 @@ class SampledDwConv:
         if self.limit > CODE.max:
             raise TypeMismatch(
                 f"offsets to {self.max_offset} in steps of 2^-{self.grid} exceed {CODE}. Use a coarser grid"
+            )
+        if self.still and (self.max_offset or not self.masked):
+            raise TypeMismatch(
+                f"max_offset {self.max_offset}, masks {self.mask_low}..{self.mask_high}: expected 0 and a range of "
+                "masks where there are no offsets"
             )
         if not CODE.min <= self.mask_low <= self.mask_high <= CODE.max:
             raise TypeMismatch(f"masks {self.mask_low}..{self.mask_high}, expected a range inside {CODE}")
@@ -107,11 +119,12 @@ class SampledDwConv:
 
     def limited(self, samples: Array) -> tuple[Array, Array]:
         """Offsets (..., K, 2) and masks (..., K) as they are used."""
-        offsets = samples[..., : 2 * self.count].clip(-self.limit, self.limit)
-        offsets = offsets.reshape(*samples.shape[:-1], self.count, 2)
+        offsets = np.zeros((*samples.shape[:-1], self.count, 2), samples.dtype)
+        if not self.still:
+            offsets = samples[..., : self.offsets].clip(-self.limit, self.limit).reshape(offsets.shape)
         if not self.masked:
             return offsets, np.ones_like(offsets[..., 0])
-        return offsets, samples[..., 2 * self.count :].clip(self.mask_low, self.mask_high)
+        return offsets, samples[..., self.offsets :].clip(self.mask_low, self.mask_high)
 
     def corners(
         self, offsets: Array, tap: int, size: tuple[int, int]

@@ -27,6 +27,8 @@ OPS = {
     "masks": SampledDwConv(3, 2, 0, 63),
     "signed masks": SampledDwConv(6, 4, -128, 127),
     "bound zero": SampledDwConv(0, 0),
+    "still": SampledDwConv(0, 0, -128, 127, still=True),
+    "still column": SampledDwConv(0, 2, 0, 63, taps="9x1", border=True, still=True),
     "row": SampledDwConv(4, 4, taps="1x9"),
     "column": SampledDwConv(4, 4, 0, 63, taps="9x1"),
     "one tap": SampledDwConv(7, 4, taps="1x1"),
@@ -48,7 +50,7 @@ def chosen(graph: Graph, op: SampledDwConv, choose: str, batch: int = 2) -> dict
     }[choose].clip(-128, 127)
     if choose != "any" and op.masked:
         masks = rng.choice([op.mask_low, op.mask_high, -128, 127], (*shape[:3], op.count))
-        feeds["s"][..., 2 * op.count :] = masks
+        feeds["s"][..., op.offsets :] = masks
     return feeds
 
 
@@ -97,7 +99,7 @@ def test_an_engine_for_it_alone(name):
     planned = plan(graph, 4)
     config = planned.config
     assert (config.ring_rows, config.sampler) == (max(4, 2 * op.reach + 2), 1 + op.grid)
-    assert config.sampler_shapes == (op.taps != "3x3" or op.border)
+    assert config.sampler_shapes == (op.taps != "3x3" or op.border or op.still)
     for kind in ("native", "ap"):
         feeds = chosen(graph, op, "ends")
         got = Simulator(engine(config, kind), planned.program).run(feeds)
@@ -215,7 +217,8 @@ def test_the_engine_without_a_sampler():
 
 
 BAD_SAMPLES = [
-    ("kSampleGrid", -1, 20), ("kSampleGrid", 5, 20), ("kSampleFlags", 16, 20),
+    ("kSampleGrid", -1, 20), ("kSampleGrid", 5, 20),
+    ("kSampleFlags", 32, 20), ("kSampleFlags", 17, 20), ("kSampleFlags", 16, 20),
     ("kSampleFlags", -1, 20), ("kSampleMaskLow", -129, 20),
     ("kSampleMaskHigh", 128, 20), ("kReach", 0, 10), ("kReach", 9, 10), ("kKernel", 2, 10), ("kStrideX", 5, 10),
     ("kOffsetAddress", 3, 12), ("kOffsetStride", 6, 12), ("kWindowParameters", -1, 14), ("kSampleGrid", 31, 20),

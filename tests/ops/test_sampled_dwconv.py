@@ -14,17 +14,25 @@ from tests.models import I4, I8, Builder
 from tests.onnx_models import nchw, nhwc, run_node, run_onnx
 
 SIDES = st.integers(1, 8)
+
+
+def op_of(bound, grid, masks, stride, taps, border):
+    """A bound of zero with masks: these alone."""
+    still = bound == 0 and masks != (0, 0)
+    return SampledDwConv(
+        bound, min(grid, 3 if bound > 7 else 4), *masks, (stride, stride), taps, border, still
+    )
+
+
 OPS = st.builds(
-    lambda bound, grid, masks, stride, *how: SampledDwConv(
-        bound, min(grid, 3 if bound > 7 else 4), *masks, (stride, stride), *how
-    ),
+    op_of,
     st.sampled_from([0, 1, 3, 7, 8]),
     st.integers(0, 4),
     st.sampled_from([(0, 0), (0, 63), (-128, 127)]),
     st.sampled_from([1, 2]),
     st.sampled_from(list(KERNELS)),
     st.booleans(),
-)  # fmt: skip
+)
 
 
 def case(h, w, c, op, seed):
@@ -43,12 +51,10 @@ def test_equals_the_definition_sample_by_sample(h, w, c, op, seed):
     one, expected, (kh, kw) = 1 << op.grid, np.zeros((*samples.shape[:3], c), np.int64), op.kernel
     for n, y, z in np.ndindex(*samples.shape[:3]):
         for k in range(kh * kw):
-            dy, dx = (max(-op.limit, min(op.limit, int(v))) for v in samples[n, y, z, 2 * k : 2 * k + 2])
-            m = (
-                max(op.mask_low, min(op.mask_high, int(samples[n, y, z, 2 * kh * kw + k])))
-                if op.masked
-                else 1
-            )
+            dy = dx = 0
+            if not op.still:
+                dy, dx = (max(-op.limit, min(op.limit, int(v))) for v in samples[n, y, z, 2 * k : 2 * k + 2])
+            m = max(op.mask_low, min(op.mask_high, int(samples[n, y, z, op.offsets + k]))) if op.masked else 1
             at_y = (y * op.stride[0] + k // kw - kh // 2) * one + dy
             at_x = (z * op.stride[1] + k % kw - kw // 2) * one + dx
             if op.border:
@@ -66,10 +72,12 @@ def test_equals_onnxruntimes_deformconv(h, w, c, op, seed):
     """In float64, which holds every sum."""
     x, samples, weight = case(h, w, c, op, seed)
     double, count = [nchw(a).astype(np.float64) for a in (x, samples)], op.count
-    offsets = double[1][:, : 2 * count].clip(-op.limit, op.limit) / (1 << op.grid)
+    offsets = np.zeros((2, 2 * count, *samples.shape[1:3]))
+    if not op.still:
+        offsets = double[1][:, : op.offsets].clip(-op.limit, op.limit) / (1 << op.grid)
     masks = np.ones_like(offsets[:, :count])
     if op.masked:
-        masks = double[1][:, 2 * count :].clip(op.mask_low, op.mask_high)
+        masks = double[1][:, op.offsets :].clip(op.mask_low, op.mask_high)
     table = weight.transpose(2, 0, 1)[:, None].astype(np.float64)
     pads = [side // 2 for side in op.kernel] * 2
     window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": pads, "group": c, "offset_group": 1}
@@ -161,6 +169,8 @@ X, W = TensorType((4, 6, 2), I8), TensorType((3, 3, 2), I4)
         (SampledDwConv(8, 4), TensorType((4, 6, 18), I8), r"offsets to 8 in steps of 2\^-4 exceed i8\. Use a coarser"),
         (SampledDwConv(taps="9x9"), TensorType((4, 6, 18), I8), "taps 9x9, expected 3x3, 1x9, 9x1, 1x1"),
         (SampledDwConv(taps="1x1"), TensorType((4, 6, 18), I8), r"expected offsets: \[4,6,2\]"),
+        (SampledDwConv(1, 0, 0, 1, still=True), TensorType((4, 6, 9), I8), "max_offset 1, masks 0..1: expected 0"),
+        (SampledDwConv(0, still=True), TensorType((4, 6, 9), I8), "max_offset 0, masks 0..0: expected 0 and a range"),
         (SampledDwConv(3, 0, 5, 1), TensorType((4, 6, 27), I8), r"masks 5\.\.1, expected a range inside i8"),
     ],
 )  # fmt: skip
@@ -183,7 +193,6 @@ def test_types_and_macs():
     op, samples = SampledDwConv(7, 2, 0, 63), TensorType((4, 6, 27), I8)
     assert str(op.infer(X, samples, W)) == "i25[4,6,2]"  # 9 * 128 * 8 * 16 * 63
     assert op.macs(X, samples, W) == 4 * 6 * 2 * 9
-    assert (
-        repr(op)
-        == "SampledDwConv(max_offset=7, grid=2, mask_low=0, mask_high=63, stride=1x1, taps=3x3, border=False)"
+    assert repr(op).startswith(
+        "SampledDwConv(max_offset=7, grid=2, mask_low=0, mask_high=63, stride=1x1, taps=3x3, "
     )
