@@ -1,7 +1,8 @@
 """A float network as a list of layers: what a foreign ONNX file becomes before it is quantized.
 
-A layer computes (Conv, ConvTranspose, Add) and clips its result, or moves values (pooling, upsampling, concatenation,
-slices, shuffles). Tensors are NCHW floats; parameters are numpy arrays. onnxruntime runs each layer. No torch.
+A layer computes (Conv, ConvTranspose, Add, Curve) and clips its result, or moves values (pooling, upsampling,
+concatenation, slices, shuffles). Tensors are NCHW floats; parameters are numpy arrays. onnxruntime runs each
+layer. No torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from codesign.errors import ToolMissing
 from codesign.onnx_bodies import OPSET
 
 Floats = NDArray[np.float32]
-COMPUTE = ("Conv", "ConvTranspose", "Add")
+CURVE = "Curve"
+COMPUTE = ("Conv", "ConvTranspose", "Add", CURVE)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A function of a map: standard elementwise nodes from `root` to `result`, and their constants of one number."""
+
+    root: str
+    result: str
+    nodes: tuple[onnx.NodeProto, ...]
+    numbers: Mapping[str, Floats]
 
 
 @dataclass
@@ -37,6 +49,7 @@ class Layer:
     high: float = np.inf
     extra: dict[int, NDArray[Any]] = field(default_factory=dict)  # constant inputs of what moves values
     copies: bool = False  # each result is one of the values that are read
+    body: Body | None = None  # of a Curve
 
     @property
     def computes(self) -> bool:
@@ -152,7 +165,10 @@ def layer_nodes(
     constants = {k: v for k, v in constants.items() if v.size}
     clipped = clip and (layer.low, layer.high) != (-np.inf, np.inf)
     raw = [f"{outputs[0]}.sum"] if clipped else list(outputs)
-    nodes = [helper.make_node(layer.op, args, raw, name, **layer.attrs)]
+    if layer.body is not None:
+        nodes = _inlined(layer.body, name, args[0], raw[0], constants)
+    else:
+        nodes = [helper.make_node(layer.op, args, raw, name, **layer.attrs)]
     if clipped and (layer.low, layer.high) == (0, np.inf):
         nodes.append(helper.make_node("Relu", raw, list(outputs), f"{name}.relu"))
     elif clipped:
@@ -163,6 +179,26 @@ def layer_nodes(
                 constants[limits[i]] = np.array(value, np.float32)
         nodes.append(helper.make_node("Clip", [*raw, *limits], list(outputs), f"{name}.clip"))
     return nodes, constants
+
+
+def _inlined(
+    body: Body, name: str, x: str, y: str, constants: dict[str, NDArray[Any]]
+) -> list[onnx.NodeProto]:
+    """The nodes of a function under names of its own; `constants` takes its numbers."""
+    names = {body.root: x, body.result: y, "": ""}
+    for number, value in body.numbers.items():
+        names[number] = f"{name}.{number}"
+        constants[names[number]] = value
+    nodes = []
+    for node in body.nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:], copy.output[:]
+        copy.input.extend(names.setdefault(i, f"{name}.{i}") for i in node.input)
+        copy.output.extend(names.setdefault(o, f"{name}.{o}") for o in node.output)
+        copy.name = name if node.output[0] == body.result else f"{name}.{node.output[0]}"
+        nodes.append(copy)
+    return nodes
 
 
 def run_net(net: FloatNet, images: Floats, wanted: Sequence[str] | None = None) -> Mapping[str, Floats]:

@@ -26,11 +26,14 @@ def read_float(
     source: str | PathLike[str] | onnx.ModelProto, pixels: Pixels, size: tuple[int, int] | None = None
 ) -> FloatNet:
     """The network with everything folded that can be. Raises ModelError, and ModelRefused with every reason."""
+    from quant.foreign_curves import with_curves
     from quant.foreign_ops import PATTERNS
     from quant.foreign_window import narrower
 
     where, model = _load(source)
+    model, curves = with_curves(model)
     reader = Reader(where, model, pixels, size)
+    reader.curves = curves
     reader.walk(PATTERNS)
     outputs = []
     for info in model.graph.output:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.float_net import Layer
+from quant.float_net import CURVE, Layer
+from quant.foreign_curves import curve
 from quant.foreign_quant import dequantize_linear, quant, quantize_linear
 from quant.foreign_site import Site, Tensor, Unsupported, Value, centre_tap
 from quant.foreign_views import concat, depth_to_space, flatten, max_pool, pads_of, pair, resize
@@ -180,7 +181,9 @@ def same(site: Site) -> Value:
 def last_activation(site: Site) -> Value:
     """A monotonic function at the network's end: what it is taken of keeps the order, and becomes the result."""
     if site.node.output[0] not in {info.name for info in site.reader.model.graph.output}:
-        raise Unsupported("is an activation function without an exact integer form", "Use ReLU or ReLU6.")
+        raise Unsupported(
+            "is no function of each number alone", "Take it of the network's result, or leave it out."
+        )
     site.reader.notes.append(f"{site.node.output[0]}: is given before its {site.node.op_type}")
     return site.inputs[0]
 
@@ -255,7 +258,7 @@ def refuse(reason: str, remedy: str) -> Callable[[Site], Value]:
     return pattern
 
 
-ACTIVATION = refuse("is an activation function without an exact integer form", "Use ReLU or ReLU6.")
+SLOPES = refuse("has a slope a channel, expected one for all", "Use ReLU, or LeakyRelu.")
 
 PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
     "Add": arithmetic,
@@ -289,10 +292,6 @@ PATTERNS: dict[str, Callable[[Site], Value | list[Value]]] = {
     "Sub": arithmetic,
     "Sum": arithmetic,
     "Upsample": resize,
-    "Elu": ACTIVATION,
-    "HardSigmoid": ACTIVATION,
-    "HardSwish": ACTIVATION,
-    "LeakyRelu": ACTIVATION,
-    "PRelu": ACTIVATION,
-    "Tanh": ACTIVATION,
+    "PRelu": SLOPES,
+    CURVE: curve,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from codesign.errors import ModelError, Problem
-from quant.float_net import Layer
+from quant.float_net import Body, Layer
 
 STANDARD = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _NAMES = """Add Cast Ceil Clip Concat Constant ConstantOfShape DequantizeLinear Div Equal Expand Floor Gather Identity
@@ -100,6 +100,7 @@ class Reader:
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.taken: set[str] = set()
+        self.curves: Mapping[str, Body] = {}
         graph = model.graph
         self.reads = Counter(name for node in graph.node for name in node.input)
         self.reads.update(info.name for info in graph.output)
@@ -125,7 +126,7 @@ class Reader:
         self.env[self.input.name] = self.input
 
     def walk(self, patterns: dict[str, Callable[[Site], Value | list[Value]]]) -> None:
-        for node in _needed(self.model.graph):
+        for node in needed_nodes(self.model.graph):
             if any(name in self.refused for name in node.input):
                 self.refused.update(node.output)
                 continue
@@ -227,7 +228,8 @@ class Site:
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Those that some output depends on."""
     wanted, needed = {info.name for info in graph.output}, []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):

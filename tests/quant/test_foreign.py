@@ -137,18 +137,18 @@ def refusal(net: Net, *outputs: str) -> list[str]:
 
 def test_every_node_without_a_place_is_named_at_once():
     n = Net()
-    x = n.add("HardSwish", n.conv("input", 3, 8, 3), name="swish")
+    x = n.add("Softmax", n.conv("input", 3, 8, 3), name="share", axis=1)
     y = n.add("Relu", n.conv("input", 3, 8, 3, dilations=[2, 2]))
     z = n.conv("input", 3, 8, 3)
     n.add("Mul", z, n.conv("input", 3, 8, 3), name="gate")
     n.add("Resize", z, n.const([]), n.const([1, 1, 2, 2]), mode="linear", name="up")
-    n.add("Erf", z, name="erf")
-    assert refusal(n, x, y, "gate", "up", "erf") == [
-        "HardSwish 'swish': is an activation function without an exact integer form. Use ReLU or ReLU6.",
+    n.add("Hardmax", z, name="most")
+    assert refusal(n, n.conv(x, 8, 2), y, "gate", "up", "most") == [
+        "Softmax 'share': is no function of each number alone. Take it of the network's result, or leave it out.",
         "Conv 'conv2': has dilations [2, 2], expected 1. Use no dilation.",
         "Mul 'gate': is element-wise arithmetic on two maps. Only two maps can be added.",
         "Resize 'up': has mode linear and factors 1,1,2,2, expected nearest 1,1,2,2. Upsample so.",
-        "Erf 'erf': is not an operator that can be quantized. Leave it out of the file.",
+        "Hardmax 'most': is not an operator that can be quantized. Leave it out of the file.",
     ]
 
 
