@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codesign.layout import Source, View
 from codesign.ports import Ints
-from codesign.program import Sampling
+from codesign.program import Mixing, Sampling
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,15 @@ class Tables:
     mult: Ints
     shift: Ints
     clamp: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights that a step computes: of a bank (K, kh, kw, Cin, Cout), shifted and limited to +-most."""
+
+    bank: Ints
+    shift: Ints
+    most: int
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,18 @@ class Window:
     offset: str | None = None
     sampling: Sampling | None = None
     varied: Ints | None = None  # (H', W', 9, C): weights of every pixel, in place of `weight`
+    mixing: Mixing | None = None
+    parts: int = 1  # that gates multiply and that are added
+    mixture: Mixture | None = None  # of the weights that it makes
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A matrix product at each pixel: weight (kh, kw, Cin, Cout)."""
+    """A matrix product at each pixel: weight (kh, kw, Cin, Cout), or a mixture; then that is its first expert."""
 
     weight: Ints
     tables: Tables
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,7 @@ class Draft:
     window: Window | None = None
     dense: Dense | None = None
     offset: View = ()
+    gates: View = ()  # of the mixture that `dense` multiplies with
     joined: tuple[int, ...] = ()  # fused: for each channel of the window, its input channel of `dense`
     absorbed: str = ""  # fused: the tensor that the window would have stored
     copies: bool = False  # `dense` changes nothing

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.draft import Condition, Dense, Draft, Tables, Window
+from codesign.draft import Condition, Dense, Draft, Mixture, Tables, Window
 from codesign.errors import PlanError
 from codesign.ir import Graph, Node
 from codesign.joins import at_once, chained, fused, pooled, tabled
@@ -24,7 +24,11 @@ from codesign.ops import (
     Conv,
     DepthToSpace,
     DwConv,
+    GlobalSum,
     MaxPool,
+    Mix,
+    MixedConv,
+    Pick,
     Requant,
     SampledDwConv,
     Select,
@@ -32,9 +36,19 @@ from codesign.ops import (
     VariedDwConv,
 )
 from codesign.ports import Ints
-from codesign.program import MAX_KERNEL, MAX_SIDE, MAX_STRIDE, MAX_UP, Sampling
+from codesign.program import MAX_KERNEL, MAX_PARTS, MAX_SIDE, MAX_STRIDE, MAX_SUMMED, MAX_UP, Mixing, Sampling
 
-SUMS = (Conv, DwConv, VariedDwConv, Add, *DEFORMABLE)  # what makes accumulators
+SUMS = (
+    Conv,
+    DwConv,
+    VariedDwConv,
+    Add,
+    GlobalSum,
+    Mix,
+    MixedConv,
+    Pick,
+    *DEFORMABLE,
+)  # what makes accumulators
 
 
 def drafts(graph: Graph, fuse: bool = True, apart: Collection[str] = ()) -> tuple[Draft, ...]:
@@ -70,7 +84,7 @@ def readers(graph: Graph, made: list[Draft] | tuple[Draft, ...]) -> dict[str, li
     for draft in made:
         for tensor, channel, _ in draft.view:
             found[tensor][channel].add(draft.name)
-        for tensor, channel, _ in draft.offset:
+        for tensor, channel, _ in (*draft.offset, *draft.gates):
             found[tensor][channel].add(f"offset of {draft.name}")
         if draft.taken is not None:
             tensor, channel, _ = draft.taken[0].gate
@@ -107,7 +121,7 @@ def image_packing(graph: Graph, made: tuple[Draft, ...], lanes: int) -> int:
 def only_gathered(graph: Graph, name: str, made: tuple[Draft, ...]) -> bool:
     """Whether nothing but dense windows reads an input."""
     whole = tuple((name, c, 0) for c in range(graph.inputs[name].shape[2]))
-    takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset))]
+    takers = [d for d in made if any(s[0] == name for s in (*d.view, *d.offset, *d.gates))]
     every = views(graph)
     seen = {s[0] for out in graph.outputs for s in every[out]}
     gathers = all(
@@ -150,6 +164,12 @@ class _Maker:
             return self._window_draft(node, node, rescale)
         if isinstance(producer.op, Add):
             return self._add_draft(producer, node, producer.op, tables)
+        if isinstance(producer.op, GlobalSum):
+            return self._sum_draft(producer, node, tables)
+        if isinstance(producer.op, Mix | Pick):
+            return self._mix_draft(producer, node, producer.op, tables)
+        if isinstance(producer.op, MixedConv):
+            return self._mixed_draft(producer, node, producer.op, tables)
         weight = self._constant(producer, producer.inputs[-1])
         if isinstance(producer.op, Conv):
             return self._dense_draft(producer, node, producer.op, weight, tables)
@@ -217,6 +237,32 @@ class _Maker:
         elem = self.types[conv.inputs[0]].elem
         kept = tables.clamp[0] <= elem.min and elem.max <= tables.clamp[1]
         return replace(made, copies=op == Conv() and kept and _is_identity(weight, tables))
+
+    def _sum_draft(self, first: Node, last: Node, tables: Tables) -> Draft:
+        h, w, _ = self.types[first.inputs[0]].shape
+        if h * w > MAX_SUMMED:
+            raise PlanError(
+                f"{first.name}: sums {h}x{w} pixels, expected at most {MAX_SUMMED}. Use a smaller map."
+            )
+        return self._make(first, last, Window("global", (3, 3), (1, 1), (0, 0), 0, None, tables))
+
+    def _mix_draft(self, first: Node, last: Node, op: Mix | Pick, tables: Tables) -> Draft:
+        if op.parts > MAX_PARTS:
+            raise PlanError(
+                f"{first.name}: mixes {op.parts} parts, expected at most {MAX_PARTS}. Use several."
+            )
+        mixing = Mixing("pick", threshold=op.threshold) if isinstance(op, Pick) else Mixing()
+        window = Window(
+            "mix", (3, 3), (1, 1), (0, 0), 0, None, tables, first.inputs[1], mixing=mixing, parts=op.parts
+        )
+        return self._make(first, last, window, offset=self._view(first, first.inputs[1]))
+
+    def _mixed_draft(self, first: Node, last: Node, op: MixedConv, tables: Tables) -> Draft:
+        bank, shift = (self._constant(first, name) for name in first.inputs[2:])
+        made = self._dense_draft(first, last, op.conv, bank[0], tables)
+        assert made.dense is not None
+        dense = replace(made.dense, mixture=Mixture(bank, shift, op.most))
+        return replace(made, dense=dense, gates=self._view(first, first.inputs[1]))
 
     def _add_draft(self, add: Node, last: Node, op: Add, tables: Tables) -> Draft:
         """A matrix product over the channels of both sides, with one power of two in each row."""

@@ -36,6 +36,8 @@ MEANING = {
     "pool_groups": "words a pixel of it",
     "sampler": "1 + bits of fraction of offsets of sampled windows; 0: there are none",
     "tables": "1: what is stored can be looked up in a table of 256 entries",
+    "global_words": "words a pixel of a map that is summed; 0: none is",
+    "mixer": "words a pixel that gates multiply, and words of gates; 0: there are none",
     "near_words": "words of each of the two memories for maps that stay on chip; 1: none does",
     "branches": "1: steps can be skipped; 0: every step runs in every frame",
     "sampler_shapes": "1: sampled windows of other taps than 3x3, and limited to the map; 0: there are none",

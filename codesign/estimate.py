@@ -21,9 +21,11 @@ import numpy.typing as npt
 
 from codesign.board import Board
 from codesign.dram import ASSUMPTIONS, USABLE, Dram, dram
+from codesign.ports import Bytes, Ints
 from codesign.program import (
     FILTERS,
     HEADER_INTS,
+    REQUANT_WORDS,
     SEGMENT_INTS,
     STEP_INTS,
     EngineConfig,
@@ -216,6 +218,18 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     if step.varied is not None:
         lanes_used = step.varied.reshape(-1, 9, lanes).any(axis=1)
         window += 9 * int(np.count_nonzero(lanes_used))
+    if step.mixing is not None and step.bank is not None:
+        window = int(np.count_nonzero(step.bank))
+    elif step.mixing is not None and step.window_parameters is not None:
+        times = 1 if step.mixing.kind == "pick" else step.groups // step.mixing.out
+        window = step.height * step.width * times * int(_channels(step.window_parameters, lanes).sum())
+    if step.rows is not None:  # weights are computed: all lanes of what comes in count
+        channels, at = _channels(step.rows, lanes), 0
+        for matrix in matrices(step):
+            outputs = int(channels[at : at + matrix.out].sum())
+            array += matrix.height * matrix.width * matrix.into * lanes * outputs
+            at += matrix.out
+        return array, window
     for matrix, blob in zip(
         matrices(step), (step.pointwise_parameters, step.second_parameters), strict=False
     ):
@@ -229,6 +243,11 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
         inputs = int(np.count_nonzero(np.any(used, axis=(0, 4))))
         array += matrix.height * matrix.width * inputs * outputs
     return array, window
+
+
+def _channels(rows: Bytes, lanes: int) -> Ints:
+    """Of requantization rows: how many lanes of each word have a channel."""
+    return np.asarray(np.count_nonzero(rows.reshape(-1, REQUANT_WORDS, lanes)[:, 4], axis=1))
 
 
 def _step(
@@ -260,7 +279,7 @@ def _step(
     return StepCost(
         index=index, name=name, bound="parameters" if parameters > found.cycles else _bound(step, found.stages),
         cycles=cycles, stages=found.stages, parameters=parameters,
-        read_bytes=lanes * (read + step.parameter_words + words),
+        read_bytes=lanes * (read + step.brought_words(lanes) + words),
         written_bytes=lanes * stored(step, config).moved, array_macs=array, window_macs=window,
         efficiency=array / (cycles * array_macs(config)),
     )  # fmt: skip

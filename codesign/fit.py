@@ -8,14 +8,15 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from codesign.draft import Draft
-from codesign.drafts import accumulator_bits
+from codesign.drafts import SUMS, accumulator_bits
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
-from codesign.ops import DEFORMABLE, Add, Conv, DwConv, Requant, VariedDwConv
+from codesign.ops import DEFORMABLE, DwConv, MixedConv, Requant
 from codesign.ports import Ints
-from codesign.program import LEAST_LINE, STEERED, EngineConfig, constant_name
+from codesign.program import LEAST_LINE, EngineConfig, constant_name
 
+MOST_SUMMED = 64  # words a pixel of a map whose sums are made in one step, unless a model needs more
 MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit
 
 
@@ -45,6 +46,10 @@ class Work:
     middle: Ints  # (words, lanes): channels of the depthwise between the arrays; no words if there is none
     second_rows: Ints  # as `rows`, of the second array behind it
     second_halves: bool
+    leaves: (
+        Ints  # (words, lanes): channels that leave the window: those that are loaded, or of one of its parts
+    )
+    columns: Ints  # of a step that computes weights: the channels that these give
 
     @property
     def passes(self) -> int:
@@ -78,13 +83,19 @@ class Work:
     @property
     def divisible(self) -> bool:
         """A window that stores what it makes: its words can be computed in several steps, some in each."""
-        return self.draft.dense is None and not self.draft.spread and not self.packed
+        mixes = self.draft.window is not None and self.draft.window.kind == "mix"
+        return self.draft.dense is None and not self.draft.spread and not self.packed and not mixes
+
+    @property
+    def ringed(self) -> bool:
+        """Whether its window looks at rows of the ring."""
+        return self.draft.window is not None and self.draft.window.kind not in ("global", "mix")
 
     @property
     def ring_rows(self) -> int:
         """Input rows that must have a place at once."""
         window = self.draft.window
-        return 0 if window is None else 2 * window.reach + 1 + window.stride[0]
+        return 0 if window is None or not self.ringed else 2 * window.reach + 1 + window.stride[0]
 
     def capacity(self, ring_rows: int, row_words: int) -> int:
         """Words of a row in a ring of so many slots: a window of few rows takes several slots for each."""
@@ -92,6 +103,8 @@ class Work:
 
     def most_words(self, ring_rows: int, row_words: int) -> int:
         """Words of a pixel that such a ring holds."""
+        if not self.ringed:
+            return len(self.order)
         most = min(self.capacity(ring_rows, row_words) // self.draft.shape[1], row_words)
         return min(len(self.order), max(1, most))
 
@@ -109,7 +122,7 @@ def least_rows(work: list[Work]) -> int:
 
 
 def needs(
-    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, ring_rows: int
+    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, ring_rows: int, lanes: int
 ) -> dict[str, tuple[int, str]]:
     """The least value of each constant, and the node that needs it; `row_words` for a ring of so many slots."""
     found: dict[str, tuple[int, str]] = {
@@ -127,10 +140,17 @@ def needs(
         need(constant, 1, "")
     need("ring_rows", 4, "")
     for node in graph.nodes:
-        if isinstance(node.op, (Conv, DwConv, VariedDwConv, Add, *DEFORMABLE)):
+        if isinstance(node.op, SUMS):
             need("acc_bits", accumulator_bits(graph, node.name), node.name)
         if isinstance(node.op, (DwConv, *DEFORMABLE)):
             need("tap_bits", _signed_bits(graph.consts[node.inputs[-1]]), node.name)
+        if isinstance(node.op, MixedConv):
+            gates, bank, shift = bounds[node.inputs[1]], *(graph.consts[n] for n in node.inputs[2:4])
+            sums = node.op.sums(gates, bank)
+            for constant in ("acc_bits", "sum_bits"):
+                need(constant, _signed_bits(np.array([sums.low.min(), sums.high.max()])), node.name)
+            need("most_shift", int(shift.max()), node.name)
+            need("lefts", 1 - int(shift.min()), node.name)
         if isinstance(node.op, Requant):
             acc, (bias, mult, shift) = (
                 bounds[node.inputs[0]].elem,
@@ -142,8 +162,19 @@ def needs(
             need("lefts", min(1 - int(shift.min()), MOST_LEFTS), node.name)
     for w in work:
         where, stored, window = w.draft.name, w.draft.stores, w.draft.window
-        if window is not None:
-            if window.kind in STEERED:
+        if window is not None and not w.ringed:
+            need("input_words", len(w.order), where)  # any pixel has room where words change their order
+            groups = 1 if w.divisible else len(w.order)
+            if window.mixing is None:
+                need("global_words", groups, where)
+            else:
+                made, rows = replace(window.mixing, out=len(w.leaves)), len(w.columns) or len(w.leaves)
+                need("mixer", made.gate_words(len(w.order), lanes), where)
+                need("mixer", 1 if made.makes_weights else len(w.order), where)
+                groups = rows
+            need("window_groups", groups, where)
+        elif window is not None:
+            if window.kind in ("deformable", "sampled"):
                 need("max_offset", window.reach, where)
             if window.sampling is not None:
                 need("sampler", 1 + window.sampling.grid, where)
@@ -196,11 +227,13 @@ def grown(
     """A config that holds the model, with rows and weights of whole steps as far as the limits allow."""
     least = {name: value for name, (value, _) in needed.items()}
     config = EngineConfig(lanes=lanes, arrays=arrays, pixels=array[0], turns=array[1], **least)
-    windows = [w for w in work if w.draft.window is not None and not w.packed]
+    windows = [w for w in work if w.ringed and not w.packed]
     slots = config.ring_rows
     rows = max((-(-w.row_words // w.capacity(slots, 1)) for w in windows), default=1)
     rows = max(config.row_words, min(rows, limits.row_words))
     filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.tables is not None]
+    summed = [len(w.order) for w in work if w.draft.window and w.draft.window.kind == "global"]
+    whole = min(max(summed, default=0), MOST_SUMMED)
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
     sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.stores].order), arrays)]
     tiles = max(
@@ -211,7 +244,8 @@ def grown(
     pool_words = max((width * min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     pool_groups = max((min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     return replace(
-        config, row_words=rows, window_groups=max(config.window_groups, groups), weight_tiles=tiles,
+        config, row_words=rows, window_groups=max(config.window_groups, groups, whole), weight_tiles=tiles,
+        global_words=max(config.global_words, whole),
         output_words=max(config.output_words, words), pool_words=max(config.pool_words, pool_words),
         pool_groups=max(config.pool_groups, pool_groups),
     )  # fmt: skip
@@ -241,6 +275,14 @@ def unchained(
         if max(LEAST_LINE, w.line_width * least) > line or least > groups:
             found.add(w.draft.pooled)
     return frozenset(found)
+
+
+def holds(w: Work, config: EngineConfig) -> bool:
+    """Whether an engine computes such a window without a ring as part of another step: all its words at once."""
+    window, words = w.draft.window, len(w.order)
+    assert window is not None
+    room = config.global_words if window.mixing is None else config.mixer
+    return words <= min(room, config.row_words + config.input_words) and len(w.leaves) <= config.window_groups
 
 
 def check_fits(config: EngineConfig, needed: Mapping[str, tuple[int, str]]) -> None:

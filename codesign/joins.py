@@ -49,12 +49,15 @@ def chained(made: list[Draft], read: Mapping[str, list[Readers]], apart: Collect
             draft.dense is None
             or window is None
             or not draft.absorbed
+            or draft.gates
             or not _is_centred(window, "depthwise")
         ):
             continue
         assert window.weight is not None
         source = by_name.get(draft.view[0][0])
         if source is None or source.dense is None or source.front is not None or source.name in apart:
+            continue
+        if source.gates:  # a step of its own computes its weights
             continue
         channels = [c for tensor, c, up in draft.view if tensor == source.name and up == 0]
         alone = frozenset().union(*read[source.name]) == {draft.name}

@@ -75,7 +75,10 @@ class Places:
             (found,) = np.flatnonzero((start <= at) & (at < start + size) & (first <= step) & (step <= last))
             return int(found)
 
-        self.loads = [[index(s, i) for s in step.load] for i, step in enumerate(program.steps)]
+        self.loads = [
+            [] if step.bank is not None else [index(s, i) for s in step.load]
+            for i, step in enumerate(program.steps)
+        ]
         self.stores = [[index(s, i) for s in step.store] for i, step in enumerate(program.steps)]
         self.offsets = {index(step.offset, i) for i, step in enumerate(program.steps) if step.offset}
         self.maps = self._maps()
@@ -101,7 +104,7 @@ class Places:
             inside = segment.address - begin - self.buffers[index].address
             return replace(segment, address=near[index] + inside, near=True)
 
-        load = tuple(map(home, step.load, self.loads[at]))
+        load = tuple(map(home, step.load, self.loads[at])) if self.loads[at] else step.load
         return replace(step, load=load, store=tuple(map(home, step.store, self.stores[at])))
 
 

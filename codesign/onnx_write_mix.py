@@ -40,7 +40,7 @@ def mix(writer: Writer, node: Node, op: Mix | Pick) -> None:
     raised = writer.add("Mul", [largest, count], f"{name}.raised")
     total = writer.add("ReduceSum", [grouped, parts], f"{name}.total", keepdims=0)
     threshold = writer.const(f"{name}.threshold", np.array(op.threshold, float_))
-    picks = writer.add("GreaterOrEqual", [factors, threshold], f"{name}.picks")
+    picks = writer.add("Less", [factors, threshold], f"{name}.picks")
     picked = writer.add("Where", [picks, raised, total], f"{name}.picked")
     writer.add("Mul", [picked, factors], name)
 

@@ -20,12 +20,13 @@ from codesign import pack
 from codesign.draft import Dense, Draft
 from codesign.drafts import drafts, gate_reader, image_packing, ones, only_gathered, readers
 from codesign.errors import PlanError
-from codesign.fit import Limits, Work, check_fits, grown, least_rows, needs, unchained
+from codesign.fit import Limits, Work, check_fits, grown, holds, least_rows, needs, unchained
 from codesign.ir import Graph
 from codesign.layout import (
     Buffer,
     Layout,
     Readers,
+    Run,
     aligned,
     allocate,
     free_order,
@@ -35,6 +36,7 @@ from codesign.layout import (
     runs_of_words,
     views,
 )
+from codesign.mixing import gate_orders, loaded_parts, part_orders, weights_name, weights_work
 from codesign.near import Places, keep_near, most_near
 from codesign.ports import Ints, Port
 from codesign.program import (
@@ -111,7 +113,11 @@ def plan(
         made = ordered(graph, drafts(graph, fuse, alone), keep)
         read = readers(graph, made)
         packing = config.pack_log2 if config is not None else image_packing(graph, made, lanes)
-        layouts, work = _layouts(graph, made, read, lanes, packing)
+        orders = part_orders(graph, made, lanes)
+        layouts, work = _layouts(graph, made, read, lanes, packing, orders)
+        if gates := gate_orders(work, lanes):
+            orders |= gates
+            layouts, work = _layouts(graph, made, read, lanes, packing, orders)
         slots = least_rows(work) if config is None else config.ring_rows
         longest = limits.row_words if config is None else config.row_words
         most = TO_THE_END if config is None else config.window_groups
@@ -120,26 +126,29 @@ def plan(
         wide = {
             w.draft.absorbed
             for w in fused
-            if w.row_words > w.capacity(slots, longest) or len(w.order) > min(most, longest)
+            if (w.ringed and (w.row_words > w.capacity(slots, longest) or len(w.order) > min(most, longest)))
+            or (not w.ringed and config is not None and not holds(w, config))
         }
         for w in work:
             wide |= unchained(w, len(layouts[w.draft.stores].order), lanes, arrays, config, limits)
         if not wide:
             break
         alone |= wide
-    needed = needs(graph, work, layouts, packing, slots)
+    needed = needs(graph, work, layouts, packing, slots, lanes)
     if grows := config is None:
         config = grown(needed, work, layouts, lanes, arrays, array, limits)
     check_fits(config, needed)
     ranges = [_parts(w, layouts, config) for w in work]
-    cut, refined = _cut(work, ranges, layouts, lanes)
+    cut, refined = _cut(work, ranges, layouts, lanes, orders)
     most = max((max(len(w.runs), len(cut[w.draft.stores].segments)) for w in refined), default=0)
     if grows and most > config.max_segments:
         config = replace(config, max_segments=most)
     if most <= config.max_segments:
         layouts, work = cut, refined
     parts = [(w, a, b) for w, found in zip(work, ranges, strict=True) for a, b in found]
-    walked = with_jumps(parts, guards(graph, made, keep))
+    known = guards(graph, made, keep)
+    known |= {weights_name(d.name): known[d.name] for d in made if d.gates}
+    walked = with_jumps(parts, known)
     if len(walked) > MAX_STEPS:
         raise PlanError(f"model: {len(walked)} steps, expected at most {MAX_STEPS}. Raise weight_tiles.")
     _live(graph, walked, layouts, read, keep)
@@ -160,7 +169,7 @@ def plan(
         pieces = pieces_of(every[whole], (h, w), layouts, lanes, begin)
         return Port(name, (h, w, c), types[whole].elem.signed, pieces)
 
-    kept = [name for name in layouts if keep]
+    kept = [name for name in layouts if keep and name in types]
     program = Program(
         lanes, base, (begin, begin + size), steps, {n: port(n) for n in graph.inputs},
         {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept},
@@ -169,22 +178,32 @@ def plan(
 
 
 def _layouts(
-    graph: Graph, made: tuple[Draft, ...], read: Mapping[str, list[Readers]], lanes: int, packing: int
+    graph: Graph,
+    made: tuple[Draft, ...],
+    read: dict[str, list[Readers]],
+    lanes: int,
+    packing: int,
+    orders: Mapping[str, Ints],
 ) -> tuple[dict[str, Layout], list[Work]]:
+    """Of every tensor that is stored, and the drafts with what they load. `orders` are those that some must have."""
     layouts: dict[str, Layout] = {}
     for name, type_ in graph.inputs.items():
         h, w, c = type_.shape
         if type_.elem.bits > 8:
             raise PlanError(f"{name}: is {type_.elem}, expected 8 bits at most. Quantize the input.")
         fits = packing > 0 and c <= lanes >> packing and only_gathered(graph, name, made)
-        order, segments = free_order(read[name], lanes)
+        order, segments = _stored_order(name, read, lanes, orders)
         layouts[name] = Layout((h, w, c), type_.elem.signed, order, segments, 1 << packing if fits else 1)
     work: list[Work] = []
     stored: Ints
     spread = {d.view[0][0]: d for d in made if d.spread}
     pixels: dict[str, Ints] = {}  # orders of maps whose phases are moved as they lie
     for draft in made:
-        runs, order = load_order(draft.view, layouts, lanes)
+        if draft.window is not None and draft.window.mixing is not None:
+            runs, order, leaves = loaded_parts(draft, layouts, lanes)
+        else:
+            runs, order = load_order(draft.view, layouts, lanes)
+            leaves = order
         if draft.copies and draft.name in spread:
             found = phases_as_loaded(spread[draft.name].view, order)
             if found is not None and {layouts[run.tensor].signed for run in runs} == {draft.signed}:
@@ -197,14 +216,14 @@ def _layouts(
         ):
             draft = replace(draft, dense=ones(draft))  # the other side has stored channels in another order
         packed = any(layouts[run.tensor].pack > 1 for run in runs)
-        rows, halves = _matrix_rows(draft, order, 1 << packing if packed else 1)
+        rows, halves = _matrix_rows(draft, leaves, 1 << packing if packed else 1)
         middle = second = order[:0]
         if draft.front is not None and draft.dense is not None:
             count = len(draft.front.channels)
             middle = np.append(np.arange(count), np.full(-count % lanes, -1)).reshape(-1, lanes)
             second = np.append(np.array(draft.joined, np.int64), -1)[middle]
         again = draft.front is not None and _in_halves(draft.dense)
-        work.append(Work(draft, runs, order, packed, rows, halves, middle, second, again))
+        here = Work(draft, runs, order, packed, rows, halves, middle, second, again, leaves, order[:0])
         if draft.spread:
             stored = pixels[draft.name] if draft.name in pixels else free_order(read[draft.name], lanes)[0]
             segments = ((0, len(stored)),)
@@ -215,18 +234,36 @@ def _layouts(
             result = spread[draft.name]
             stored, segments = phase_order(result.view, free_order(read[result.name], lanes)[0])
         elif draft.into in layouts:
-            continue
+            stored, segments = layouts[draft.into].order, layouts[draft.into].segments
         elif draft.into and (moved := moved_order(draft, made, layouts, lanes)) is not None:
             stored, segments = moved, runs_of_words(moved, read[draft.into])
         elif draft.dense is None:
-            stored, segments = order, runs_of_words(order, read[draft.name])
+            stored, segments = leaves, runs_of_words(leaves, read[draft.stores])
         else:
-            stored, segments = free_order(read[draft.stores], lanes)
-        layouts[draft.stores] = Layout(draft.out_shape, draft.signed, stored, segments)
+            stored, segments = _stored_order(draft.stores, read, lanes, orders)
+        if draft.gates:
+            before, layout = weights_work(here, stored, lanes)
+            work.append(before)
+            layouts[before.draft.name] = layout
+            read[before.draft.name] = [frozenset([draft.name])] * lanes
+        work.append(here)
+        if draft.stores not in layouts:
+            layouts[draft.stores] = Layout(draft.out_shape, draft.signed, stored, segments)
     return layouts, work
 
 
+def _stored_order(
+    name: str, read: Mapping[str, list[Readers]], lanes: int, orders: Mapping[str, Ints]
+) -> tuple[Ints, tuple[tuple[int, int], ...]]:
+    """Order and segments of a tensor: the order that it must have, else one that suits its readers."""
+    if name not in orders:
+        return free_order(read[name], lanes)
+    return orders[name], runs_of_words(orders[name], read[name])
+
+
 def _in_halves(dense: Dense | None) -> bool:
+    if dense is not None and dense.mixture is not None:
+        return dense.mixture.most > 7
     return dense is not None and not pack.fits_int4(dense.weight)
 
 
@@ -260,6 +297,8 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
         most = w.most_words(config.ring_rows, config.row_words)
         if w.draft.window.tables is not None:
             most = min(most, config.window_groups)
+        if not w.ringed:
+            most = min(most, config.window_groups, config.global_words)
     elif w.draft.window is None and w.divisible:
         most = config.row_words + config.input_words
     else:
@@ -270,7 +309,11 @@ def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list
 
 
 def _cut(
-    work: list[Work], ranges: list[list[tuple[int, int]]], layouts: Mapping[str, Layout], lanes: int
+    work: list[Work],
+    ranges: list[list[tuple[int, int]]],
+    layouts: Mapping[str, Layout],
+    lanes: int,
+    fixed: Collection[str],
 ) -> tuple[dict[str, Layout], list[Work]]:
     """With segments that end where the steps of a draft do: what one writes, or reads of a window, is then one run.
 
@@ -279,7 +322,7 @@ def _cut(
     cuts: dict[str, set[int]] = {name: set() for name in layouts}
     phases = {w.draft.view[0][0] for w in work if w.draft.spread}  # whose segments are rows of pixels
     for w, found in zip(work, ranges, strict=True):
-        if w.draft.spread or w.draft.name in phases:
+        if w.draft.spread or w.draft.name in phases or w.draft.name in fixed:
             continue
         starts = {a for a, _ in found[1:]}
         cuts[w.draft.stores] |= starts
@@ -295,7 +338,15 @@ def _cut(
             inside = [first, *sorted(c for c in cuts[name] if first < c < first + count), first + count]
             segments += [(a, b - a) for a, b in zip(inside, inside[1:], strict=False)]
         new[name] = replace(layout, segments=tuple(segments), buffers=[])
-    return new, [replace(w, runs=load_order(w.draft.view, new, lanes)[0]) for w in work]
+    return new, [replace(w, runs=_runs(w, new, lanes)) for w in work]
+
+
+def _runs(w: Work, layouts: Mapping[str, Layout], lanes: int) -> tuple[Run, ...]:
+    if not w.draft.view:
+        return ()
+    if w.draft.window is not None and w.draft.window.mixing is not None:
+        return loaded_parts(w.draft, layouts, lanes)[0]
+    return load_order(w.draft.view, layouts, lanes)[0]
 
 
 def _live(

@@ -21,17 +21,22 @@ HEADER_INTS, STEP_INTS, SEGMENT_INTS = 16, 48, 4
 TAP_WORDS, REQUANT_WORDS = 9, 6
 TABLE_BYTES, TABLE_WIDE = 256, 4  # of a table, and of those that arrive in a cycle
 MAX_STEPS, MAX_SIDE, MAX_UP, MAX_STRIDE = 4096, 8192, 3, 4
+MAX_PARTS, MAX_SUMMED = 64, 1 << 22  # that gates multiply; pixels of a map that is summed
 MAX_KERNEL = 5  # side of a gathered window; others have at most 3
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
 LEAST_NEAR = 2  # words of a memory for maps, where there is one
 ALWAYS = 256  # a branch's threshold that no byte reaches
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
 
-WINDOWS = ("pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "varied", "", "", "branch")
+WINDOWS = (
+    "pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "varied", "global", "mix", "branch",
+)  # fmt: skip
+MIXES = ("maps", "pick", "int4", "int8")  # of gates: the latter two make weights
 FILTERS, STEERED = (
     ("depthwise", "deformable", "sampled", "varied"),
-    ("deformable", "sampled"),
+    ("deformable", "sampled", "mix"),
 )  # with weights; with offsets
+UNRINGED = ("global", "mix")  # windows that look at no neighbours
 TAPS = ("3x3", "1x9", "9x1", "1x1")  # of a sampled window
 POINTWISE = ("none", "int4", "int8")
 STATUS = {  # of layout.hpp, in words
@@ -56,6 +61,8 @@ STATUS = {  # of layout.hpp, in words
     18: "a chunk is larger than the buffers of load and store",
     19: "which memory on chip is read is neither 0 nor 1",
     20: "grid, masks, taps or border of a sampled window are out of range",
+    22: "the sum of a map is no pixel, or its words or the map are too many",
+    23: "kind, parts, gates or sides of what gates multiply are out of range",
     24: "the table lies outside the program, or the engine has none",
     25: "a branch looks outside the arena, leads back, or sets unused fields",
 }
@@ -98,6 +105,8 @@ class EngineConfig:
     pool_groups: int = 1  # words a pixel of it
     sampler: int = 0  # 1 + bits of fraction of offsets of sampled windows; 0: there are none
     tables: int = 0  # 1: what is stored can be looked up in a table of 256 entries
+    global_words: int = 0  # words a pixel of a map that is summed; 0: none is
+    mixer: int = 0  # words a pixel that gates multiply, and words of gates; 0: there are none
     near_words: int = 1  # of each of the two memories for maps that stay on chip; 1: none does
     branches: int = 0  # 1: steps can be skipped; 0: every step runs in every frame
     sampler_shapes: int = 0  # 1: sampled windows of other taps, and limited to the map; 0: 3x3 alone
@@ -181,6 +190,25 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """Of a window that mixes: what is made, in how many words a pixel; for picks the least gate of a mean."""
+
+    kind: str = "maps"
+    out: int = 1
+    threshold: int = 0
+
+    @property
+    def makes_weights(self) -> bool:
+        return self.kind in MIXES[2:]
+
+    def gate_words(self, groups: int, lanes: int) -> int:
+        """Of a step that loads so many words a pixel."""
+        if self.makes_weights:
+            return -(-groups // lanes)
+        return self.out if self.kind == "pick" else groups
+
+
+@dataclass(frozen=True)
 class Step:
     """One pass through load, window, pointwise array and store. Parameters are words: (n, lanes) bytes."""
 
@@ -202,6 +230,7 @@ class Step:
     offset: Segment | None = None
     offset_lane: int = 0
     sampling: Sampling | None = None
+    mixing: Mixing | None = None
     pointwise: str = "none"
     pointwise_in: int = 0
     pointwise_out: int = 0
@@ -218,12 +247,19 @@ class Step:
     branch: Branch | None = (
         None  # of a step that computes nothing: `offset` and `offset_lane` say where it looks
     )
+    weights: tuple[int, int] | None = (
+        None  # where the arrays' tiles lie in the arena that a step before makes
+    )
     window_parameters: Bytes | None = field(default=None, compare=False)
     pointwise_parameters: Bytes | None = field(default=None, compare=False)
     second_parameters: Bytes | None = field(default=None, compare=False)
     middle_parameters: Bytes | None = field(default=None, compare=False)
     table: Bytes | None = field(default=None, compare=False)  # that every code is looked up in
     varied: Bytes | None = field(default=None, compare=False)  # weights of every pixel: nine words a group
+    bank: Bytes | None = field(default=None, compare=False)  # what a step that makes weights mixes
+    rows: Bytes | None = field(
+        default=None, compare=False
+    )  # of requantization of both arrays, beside `weights`
 
     @property
     def parameters(self) -> tuple[Bytes | None, ...]:
@@ -234,16 +270,29 @@ class Step:
             self.second_parameters,
             self.middle_parameters,
             self.table,
+            self.rows,
         )
 
     @property
     def parameter_words(self) -> int:
         return sum(len(p) for p in self.parameters if p is not None)
 
+    def tiles(self, lanes: int) -> tuple[int, int]:
+        """Words of the tiles of each array."""
+        sizes = (
+            POINTWISE.index(self.pointwise) * self.pointwise_in * self.pointwise_out,
+            POINTWISE.index(self.second) * self.second_in * self.second_out,
+        )
+        return sizes[0] * tile_words(lanes), sizes[1] * tile_words(lanes)
+
+    def brought_words(self, lanes: int) -> int:
+        """Weights and tables that are read before the step runs."""
+        return self.parameter_words + (sum(self.tiles(lanes)) if self.weights else 0)
+
     @property
     def waits(self) -> bool:
         """Whether what the step before it writes decides what it is: it is prepared behind that one."""
-        return self.branch is not None and not self.branch.always
+        return self.weights is not None or (self.branch is not None and not self.branch.always)
 
     @property
     def second_in(self) -> int:
@@ -290,14 +339,16 @@ class Program:
         parameters = table + sum(_table_words(step, lanes) for step in self.steps)
         for step in self.steps:
             segments = [v for s in (*step.load, *step.store) for v in _segment_ints(s)]
-            _put(image, table, segments)
             addresses = []
-            for blob in (*step.parameters, step.varied):
+            for blob in (*step.parameters, step.varied, step.bank):
                 addresses.append(0 if blob is None else self.base + parameters)
                 if blob is not None:
                     image[parameters : parameters + len(blob)] = blob
                     parameters += len(blob)
-            _put(image, at, _step_ints(step, self.base + table, *addresses))
+            if step.bank is not None:
+                segments[0] = addresses[7]  # what it loads is in the program
+            _put(image, table, segments)
+            _put(image, at, _step_ints(step, self.base + table, *addresses[:7]))
             at += int_words(STEP_INTS, lanes)
             table += _table_words(step, lanes)
         return image.reshape(-1)
@@ -350,13 +401,25 @@ def program_words(steps: tuple[Step, ...], lanes: int) -> int:
     """Words of an encoded program."""
     fixed = int_words(HEADER_INTS, lanes) + len(steps) * int_words(STEP_INTS, lanes)
     return fixed + sum(
-        _table_words(step, lanes) + step.parameter_words + varied_words(step) for step in steps
+        _table_words(step, lanes) + step.parameter_words + streamed_words(step) for step in steps
     )
+
+
+def streamed_words(step: Step) -> int:
+    """Words of the program that a step reads while it runs."""
+    return varied_words(step) + (0 if step.bank is None else len(step.bank))
 
 
 def varied_words(step: Step) -> int:
     """Words of the weights that a varied window reads while it runs."""
     return 0 if step.varied is None else len(step.varied)
+
+
+def window_tables(step: Step) -> int:
+    """Groups of requantization rows of a window."""
+    if step.mixing is not None:
+        return step.height if step.mixing.makes_weights else step.mixing.out
+    return step.groups if step.window == "global" or step.window in FILTERS else 0
 
 
 def _table_words(step: Step, lanes: int) -> int:
@@ -375,13 +438,20 @@ def _segment_ints(s: Segment) -> tuple[int, int, int, int]:
 
 def _step_ints(
     step: Step, table: int, window_parameters: int, pointwise_parameters: int, second_parameters: int,
-    middle_parameters: int, values: int, varied: int,
+    middle_parameters: int, values: int, rows: int, varied: int,
 ) -> list[int]:  # fmt: skip
     if step.branch is not None:
         return _branch_ints(step, step.branch)
-    offset, sampling = step.offset or Segment(0, 1, 1), step.sampling or Sampling()
+    offset, sampling, mixing = step.offset or Segment(0, 1, 1), step.sampling, step.mixing
     if step.window == "varied":
         offset = Segment(varied, TAP_WORDS * step.groups, TAP_WORDS * step.groups)
+    last = [0, 0, 0, rows]  # fields of the window
+    if sampling is not None:
+        last = [sampling.grid, sampling.flags, sampling.mask_low, sampling.mask_high]
+    elif mixing is not None:
+        last = [MIXES.index(mixing.kind), mixing.out, mixing.threshold, rows]
+    if step.weights is not None:
+        pointwise_parameters, second_parameters = step.weights
     return [
         *(STEP_MARK, len(step.load), len(step.store), table),
         *(step.height, step.width, step.groups, int(step.packed)),
@@ -393,7 +463,7 @@ def _step_ints(
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
         *(step.load_pixels, step.store_pixels, step.near, values),
-        *(sampling.grid, sampling.flags, sampling.mask_low, sampling.mask_high),
+        *last,
     ]
 
 
@@ -439,10 +509,24 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         else None
     )
     varied = f[15] * f[16] * f[6] * TAP_WORDS if window == "varied" else 0
+    mixing = Mixing(MIXES[f[44]], f[45], f[46]) if window == "mix" else None
     numbers = 1 if sampling is None else sampling.words(lanes)
+    if window == "global":
+        filters = f[6] * REQUANT_WORDS
+    if mixing is not None:
+        filters = (f[4] if mixing.makes_weights else mixing.out) * REQUANT_WORDS
+        numbers = mixing.gate_words(f[6], lanes)
+    bank = (
+        (segments[0].address, f[4] * f[5] * f[6])
+        if mixing is not None and mixing.makes_weights
+        else (base, 0)
+    )
+    computed = sampling is None and f[47] != 0
     second_in = f[26] if f[35] else f[25]
     tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
     second = f[30] * second_in * f[31] * tile_words(lanes) + f[31] * REQUANT_WORDS if f[30] else 0
+    if computed:
+        tiles = second = 0
     middle = f[26] * (TAP_WORDS + REQUANT_WORDS) if f[35] else 0
 
     def words(at: int, count: int) -> Bytes | None:
@@ -453,7 +537,9 @@ def _decode_step(image: Bytes, base: int, at: int) -> Step:
         height=f[4], width=f[5], groups=f[6], packed=bool(f[7]), window=window, kernel=f[9],
         stride=(f[10], f[11]), origin=(f[12], f[13]), reach=f[14], out_height=f[15], out_width=f[16],
         window_clamp=(f[17], f[18]), offset=Segment(f[20], numbers, f[21], f[22]) if window in STEERED else None,
-        offset_lane=f[23], sampling=sampling, pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
+        offset_lane=f[23], sampling=sampling, mixing=mixing, weights=(f[29], f[34]) if computed else None,
+        bank=words(*bank), rows=words(f[47], (f[26] + f[31] * bool(f[30])) * REQUANT_WORDS) if computed else None,
+        pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
         second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],
         middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41], near=f[42],

@@ -35,6 +35,7 @@ from codesign.fabric import (
     tree_adders,
 )
 from codesign.program import LEAST_LINE, LEAST_NEAR, TABLE_BYTES, TABLE_WIDE, EngineConfig
+from codesign.resources_mix import global_sums, mixer
 
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp
@@ -302,6 +303,8 @@ def resources(config: EngineConfig) -> Resources:
         *(_pool(config) if config.pool_words >= LEAST_LINE else ()),
         *(_sampler(config) if config.sampler or config.weight_stream else ()),
         *(_tables(config) if config.tables else ()),
+        *(mixer(config, requantizer(n, config)) if config.mixer else ()),
+        *(global_sums(config, requantizer(n, config)) if config.global_words else ()),
         requantizer(2 * arrays * n, config),
         Unit("pointwise: word of sums", ffs=arrays * sums),
         Unit("finish: pixels of a block", logic_luts=arrays * n * choice_luts(config.pixels, config.acc_bits),

@@ -50,7 +50,7 @@ def guards(graph: Graph, made: Sequence[Draft], keep: bool = False) -> dict[str,
             uses.setdefault(draft.taken[0].gate[0], []).append(guard)
             guard = (*guard, draft.taken)
         found[draft.name] = guard
-        for tensor in {source[0] for source in (*draft.view, *draft.offset)}:
+        for tensor in {source[0] for source in (*draft.view, *draft.offset, *draft.gates)}:
             uses.setdefault(tensor, []).append(guard)
     return found
 
@@ -87,7 +87,9 @@ def ordered(graph: Graph, made: Sequence[Draft], keep: bool = False) -> tuple[Dr
 
 def _read(draft: Draft, guard: Guard) -> set[str]:
     """The tensors that must be there before a draft runs: those that it reads, and those that decide."""
-    return {source[0] for source in (*draft.view, *draft.offset)} | {c.gate[0] for c, _ in guard}
+    return {source[0] for source in (*draft.view, *draft.offset, *draft.gates)} | {
+        c.gate[0] for c, _ in guard
+    }
 
 
 def _distance(now: Guard, then: Guard) -> tuple[int, int]:

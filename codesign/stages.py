@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from codesign import stages_mix
 from codesign.dram import Dram
 from codesign.program import (
     FILTERS,
@@ -19,10 +20,12 @@ from codesign.program import (
     TABLE_BYTES,
     TABLE_WIDE,
     TAP_WORDS,
+    UNRINGED,
     EngineConfig,
     Step,
     int_words,
     tile_words,
+    window_tables,
 )
 from codesign.transfers import (
     ARRAY,
@@ -68,6 +71,8 @@ def window_cycles(step: Step, config: EngineConfig) -> int:
     """Of window.hpp if it never waits: in every row the words that arrive or turns of those that leave, the longer."""
     if step.window == "pass":
         return step.height * step.width * step.groups
+    if step.window in UNRINGED:
+        return stages_mix.turns(step, config.lanes)
     return sum(max(into, out) for into, out in window_rows(step, config))
 
 
@@ -135,6 +140,8 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 def filter_words(step: Step) -> int:
     """Taps and requantization rows of a step's window."""
+    if step.window in UNRINGED:
+        return REQUANT_WORDS * window_tables(step)
     taps = 0 if step.window == "varied" else TAP_WORDS
     return (taps + REQUANT_WORDS) * step.groups if step.window in FILTERS else 0
 
@@ -170,7 +177,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     pixels = step.out_height * step.out_width
     offsets = offset_words(step)
     into, arrays, chained = window_words(step, config), matrices(step), bool(step.middle_stride)
-    own, beside = (load.moved, offsets, store.moved), sum(s.parameter_words for s in after)
+    own, beside = (load.moved, offsets, store.moved), sum(s.brought_words(config.lanes) for s in after)
     shared = memory.cycles(*own, beside)
     whole = step.window == "pass"
 
@@ -239,6 +246,8 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     # The window takes and gives words in one loop, so that either side can hold up the other.
     if whole:
         middle = done = between
+    elif step.window in UNRINGED:
+        middle = done = stages_mix.middle(step, config.lanes, memory, pace_in, pace_out)
     else:
         here = behind_it = 0.0  # when the window and the array are done with the rows so far
         pace_turn = pace_out / window_turns(step)

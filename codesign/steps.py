@@ -12,8 +12,9 @@ from codesign.draft import Dense, Draft, Window
 from codesign.errors import PlanError
 from codesign.fit import Work
 from codesign.layout import Layout, Run, View, load_order
+from codesign.mixing import gates_segment, weights_name, weights_step
 from codesign.ports import Bytes, Ints, Piece
-from codesign.program import Branch, EngineConfig, Sampling, Segment, Step, branch_step
+from codesign.program import Branch, EngineConfig, Sampling, Segment, Step, branch_step, tile_words
 from codesign.skips import Jump
 
 
@@ -26,7 +27,7 @@ def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:
 
 def _loads(w: Work, a: int, b: int, layouts: Mapping[str, Layout]) -> tuple[Segment, ...]:
     """Segments that a step loads; of a window that is divided, words [a, b) of each pixel."""
-    if w.draft.dense is not None:
+    if w.draft.dense is not None or not w.divisible:
         return tuple(_segment(run, layouts) for run in w.runs)
     found, at = [], 0
     for run in w.runs:
@@ -73,8 +74,11 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
     draft, lanes = w.draft, config.lanes
     if draft.spread:
         return _spread_step(w, a, b, layouts, config)
+    if draft.window is not None and draft.window.mixture is not None:
+        return weights_step(w, layouts, config)
     window = draft.window or Window("pass", (3, 3), (1, 1), (0, 0))
-    order = w.order if draft.dense is not None else w.order[a:b]
+    order = w.order[a:b] if draft.dense is None and w.divisible else w.order
+    leaves = w.leaves[a:b] if draft.dense is None and w.divisible else w.leaves
     out_height, out_width = draft.unpooled if draft.pool else draft.out_shape[:2]
     if draft.front is not None:
         out_height, out_width = draft.front.shape
@@ -89,7 +93,7 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
     )  # fmt: skip
     if window.tables is not None:
         t = window.tables
-        blob = pack.requant_rows(t.bias, t.mult, t.shift, order)
+        blob = pack.requant_rows(t.bias, t.mult, t.shift, leaves)
         if window.weight is not None:
             blob = np.concatenate([pack.depthwise_taps(window.weight, order), blob])
         varied = None if window.varied is None else pack.varied_taps(window.varied, order)
@@ -98,12 +102,17 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
         step = replace(
             step, offset=_samples(draft, window.sampling, layouts, lanes), sampling=window.sampling
         )
+    elif window.mixing is not None:
+        mixing = replace(window.mixing, out=len(leaves))
+        step = replace(step, mixing=mixing, offset=gates_segment(w, layouts, lanes))
     elif draft.offset:
         (run,), place = load_order(draft.offset, layouts, lanes)
         step = replace(step, offset=replace(_segment(run, layouts), signed=False),
                        offset_lane=int(np.flatnonzero(place[0] == 0)[0]))  # fmt: skip
     if draft.table is not None:
         step = replace(step, table=pack.table(draft.table, lanes))
+    if draft.gates:
+        return _computed(step, w, a, layouts, layouts[draft.stores].order[a:b], config)
     return _multiplying(step, w, layouts[draft.stores].order[a:b], config.arrays)
 
 
@@ -159,6 +168,24 @@ def _multiplying(step: Step, w: Work, columns: Ints, arrays: int) -> Step:
     )  # fmt: skip
 
 
+def _computed(
+    step: Step, w: Work, a: int, layouts: Mapping[str, Layout], columns: Ints, config: EngineConfig
+) -> Step:
+    """With arrays whose weights a step before has computed, those of output word `a` on."""
+    dense, mine = w.draft.dense, -(-len(columns) // config.arrays)
+    assert dense is not None
+    t, others = dense.tables, len(columns) - mine
+    step = replace(
+        step, pointwise=_mode(w.halves), pointwise_in=len(w.rows), pointwise_out=mine, pointwise_clamp=t.clamp,
+        rows=pack.requant_rows(t.bias, t.mult, t.shift, columns),
+    )  # fmt: skip
+    if others:
+        step = replace(step, second=_mode(w.halves), second_out=others, second_clamp=t.clamp)
+    (buffer,) = layouts[weights_name(w.draft.name)].buffers
+    first = buffer.address + a * len(w.rows) * w.passes * tile_words(config.lanes)
+    return replace(step, weights=(first, first + step.tiles(config.lanes)[0]))
+
+
 def _mode(halves: bool) -> str:
     return "int8" if halves else "int4"
 
@@ -176,9 +203,11 @@ def placed(step: Step, begin: int) -> Step:
     def move(segment: Segment) -> Segment:
         return replace(segment, address=segment.address + begin)
 
+    weights = None if step.weights is None else (begin + step.weights[0], begin + step.weights[1])
     return replace(
-        step, load=tuple(map(move, step.load)), store=tuple(map(move, step.store)),
-        offset=None if step.offset is None else move(step.offset),
+        step, load=step.load if step.bank is not None else tuple(map(move, step.load)),
+        store=tuple(map(move, step.store)), offset=None if step.offset is None else move(step.offset),
+        weights=weights,
     )  # fmt: skip
 
 

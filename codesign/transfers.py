@@ -28,6 +28,8 @@ def row_words(step: Step, config: EngineConfig) -> int:
 
 def window_words(step: Step, config: EngineConfig) -> int:
     """Words in which a pixel leaves the window."""
+    if step.mixing is not None:
+        return step.mixing.out
     if step.window != "gather":
         return step.groups
     taps = step.kernel**2
@@ -131,6 +133,8 @@ def offset_words(step: Step) -> int:
     """Words that hold offsets, or weights of every pixel. Rows that upsampling repeats are fetched again."""
     if step.offset is None:
         return varied_words(step)
+    if step.mixing is not None:
+        return step.offset.count
     return step.out_height * (step.out_width >> step.offset.up) * step.offset.count
 
 

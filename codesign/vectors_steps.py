@@ -16,7 +16,7 @@ import numpy as np
 from codesign.csim import Engine, EngineFailed, Frame
 from codesign.near import spilled, with_copies
 from codesign.ports import Bytes
-from codesign.program import POINTWISE, EngineConfig, Program, Segment, Step, status_text
+from codesign.program import POINTWISE, UNRINGED, EngineConfig, Program, Segment, Step, status_text
 
 COSIM_WORDS = 65536  # depth of the ports in top.cpp
 COSIM_BASE = 0  # the program comes first, the arena after it
@@ -55,7 +55,8 @@ def _kind(step: Step) -> tuple[object, ...]:
     arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
     near = any(s.near for s in step.load), any(s.near for s in step.store)
     taps = None if step.sampling is None else (step.sampling.taps, step.sampling.border)
-    return step.window, taps, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
+    window = step.window, taps, "" if step.mixing is None else step.mixing.kind, step.weights is not None
+    return window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
 
 
 def _cropped(step: Step, config: EngineConfig) -> Step:
@@ -63,6 +64,8 @@ def _cropped(step: Step, config: EngineConfig) -> Step:
 
     Rows of the input and of the result are related at the bottom as they were.
     """
+    if step.window in UNRINGED:  # it needs the whole map, or makes something else of it
+        return step
     stride = 1 if step.window == "pass" else step.stride[0]
     rest = step.height - (step.out_height - 1) * stride
     enough = 8 if step.window == "pass" else -(-(config.ring_rows + 4) // stride)
@@ -80,7 +83,7 @@ def _cropped(step: Step, config: EngineConfig) -> Step:
 def _unchanged(step: Step) -> int:
     """Rows of a cropped step's result that are those of the whole step: they reach no row that was cut off."""
     rows = step.out_height
-    if step.window != "pass":
+    if step.window not in ("pass", *UNRINGED):
         below = 1 + max(step.reach, step.kernel)
         rows = max(0, min(rows, -(-(step.height - below) // step.stride[0])))
     for stride in (step.middle_stride, step.pool_stride):
@@ -93,14 +96,19 @@ def _extents(step: Step, config: EngineConfig) -> list[tuple[Segment, int]]:
     """Each segment of a step, offsets included, with the words from its first to its last (layout.hpp)."""
     row = (step.width + (1 << config.pack_log2) - 1) >> config.pack_log2
     found = []
-    for segment in step.load:
+    for segment in step.load if step.bank is None else ():
         pixels = (
             step.height * row if step.packed else (step.height >> segment.up) * (step.width >> segment.up)
         )
         found.append((segment, pixels))
     height, width = step.stored_shape
     found += [(segment, height * width) for segment in step.store]
-    if step.offset is not None:
+    if step.weights is not None:
+        places = zip(step.weights, step.tiles(config.lanes), strict=True)
+        found += [(Segment(at, words, words), 1) for at, words in places if words]
+    if step.mixing is not None and step.offset is not None:
+        found.append((step.offset, 1))
+    elif step.offset is not None:
         up = step.offset.up
         found.append((step.offset, (step.out_height >> up) * (step.out_width >> up)))
     return [(segment, (pixels - 1) * segment.stride + segment.count) for segment, pixels in found]
@@ -139,10 +147,17 @@ def _moved(program: Program, config: EngineConfig, step: Step, far: Step) -> Pro
 
     new = replace(
         far,
-        load=tuple(map(move, far.load)),
+        load=far.load if far.bank is not None else tuple(map(move, far.load)),
         store=tuple(map(move, far.store)),
         offset=None if far.offset is None else move(far.offset),
     )
+    if far.weights is not None:
+        tiles = [
+            Segment(at, 1, 1) if words else None
+            for at, words in zip(far.weights, far.tiles(program.lanes), strict=True)
+        ]
+        first_tiles, second_tiles = (0 if t is None else move(t).address for t in tiles)
+        new = replace(new, weights=(first_tiles, second_tiles))
     arena = (first, first + places[-1][1] + places[-1][2])
     return Program(program.lanes, COSIM_BASE, arena, with_copies(step, new), {}, {})
 

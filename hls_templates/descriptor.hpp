@@ -27,8 +27,37 @@ inline bool divides(int height, int width, int up) {
   return ((height >> up) << up) == height && ((width >> up) << up) == width;
 }
 
+inline bool is_clamp(int low, int high) { return in_range(low, -128, 255) && in_range(high, -128, 255); }
+
+template <class C>
+Status check_global(const Step &step) {
+  if (C::kGlobalWords == 0 || step.packed != 0) return kBadGlobal;
+  if (step.out_height != 1 || step.out_width != 1 || step.height * step.width > kMaxSummed) return kBadGlobal;
+  if (step.groups > smaller(C::kGlobalWords, C::kWindowGroups)) return kBadGlobal;
+  return is_clamp(step.window_low, step.window_high) ? kDone : kBadClamp;
+}
+
+template <class C>
+Status check_mix(const Step &step) {
+  if (C::kMixer == 0 || step.packed != 0 || !in_range(step.mix, kMixMaps, kMixInt8)) return kBadMix;
+  if (!in_range(step.parts, 1, kMaxParts) || !in_range(step.threshold, 0, 256)) return kBadMix;
+  if (step.parts * step.window_words != step.groups || step.offset.count > C::kMixer) return kBadMix;
+  if (rows_of_window(step) > C::kWindowGroups) return kBadMix;
+  if (mixes_weights(step)) {
+    const int lanes = step.width / C::kLanes, words = lanes * ((C::kLanes + 1) / 2);
+    if (step.window_words != 1 || lanes * C::kLanes != step.width) return kBadMix;
+    if (step.out_height != step.height || step.out_width != (step.mix - kMixPick) * words) return kBadMix;
+  } else {
+    if (step.groups > C::kMixer) return kBadMix;
+    if (step.out_height != step.height || step.out_width != step.width) return kBadMix;
+  }
+  return is_clamp(step.window_low, step.window_high) ? kDone : kBadClamp;
+}
+
 template <class C>
 Status check_window(const Step &step) {
+  if (step.window == kGlobal) return check_global<C>(step);
+  if (step.window == kMix) return check_mix<C>(step);
   if (!in_range(step.window, kPass, kVaried)) return kBadWindow;
   if (step.window == kSample && C::kSampler == 0) return kBadWindow;
   if (step.window == kVaried && C::kWeightStream == 0) return kBadWindow;
@@ -67,8 +96,6 @@ Status check_window(const Step &step) {
   if (!in_range(step.window_low, -128, 255) || !in_range(step.window_high, -128, 255)) return kBadClamp;
   return kDone;
 }
-
-inline bool is_clamp(int low, int high) { return in_range(low, -128, 255) && in_range(high, -128, 255); }
 
 template <class C>
 Status check_matrix(const Matrix &matrix) {
@@ -126,8 +153,11 @@ int near_words() {
 
 template <class C>
 Status check_segments(const Step &step, const Segment (&load)[C::kMaxSegments],
-                      const Segment (&store)[C::kMaxSegments], const Header &header) {
+                      const Segment (&store)[C::kMaxSegments], const Header &header, int program) {
   const int begin = header.arena_begin, end = header.arena_end;
+  // Weights that are mixed are part of the program.
+  const int from = mixes_weights(step) ? program : begin;
+  const int until = mixes_weights(step) ? program + header.program_words : end;
   const long long loaded = static_cast<long long>(step.height) * step.width;
   const long long stored = static_cast<long long>(step.stored_height) * step.stored_width;
   long long words = 0;
@@ -137,7 +167,7 @@ Load:
     if (step.packed != 0 && (load[i].up != 0 || load[i].stride != 1 || step.load_count != 1)) return kBadLoad;
     const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                               : upsampled_pixels(load[i], step.height, step.width);
-    const int low = load[i].near ? 0 : begin, high = load[i].near ? near_words<C>() : end;
+    const int low = load[i].near ? 0 : from, high = load[i].near ? near_words<C>() : until;
     if (!lies_in(load[i].address, extent(load[i], pixels), low, high)) return kBadLoad;
     words += load[i].count;
   }
@@ -163,8 +193,9 @@ Store:
   if (is_steered(step) && step.window != kVaried) {
     if (!is_segment(step.offset)) return kBadOffsets;
     if (!in_range(step.offset_lane, 0, C::kLanes - 1)) return kBadOffsets;
-    if (!divides(step.out_height, step.out_width, step.offset.up)) return kBadOffsets;
-    const long long pixels = upsampled_pixels(step.offset, step.out_height, step.out_width);
+    const int height = steered_height(step), width = steered_width(step);
+    if (!divides(height, width, step.offset.up)) return kBadOffsets;
+    const long long pixels = upsampled_pixels(step.offset, height, width);
     const long long size = extent(step.offset, pixels);
     if (!lies_in(step.offset.address, size, begin, end)) return kBadOffsets;
   OffsetOverlap:
@@ -177,19 +208,18 @@ Store:
   return kDone;
 }
 
+// Whether tiles, and `rows` of requantization behind them, lie there.
 template <class C>
-bool matrix_lies_in(const Matrix &matrix, int begin, int end) {
+bool matrix_lies_in(const Matrix &matrix, int rows, int begin, int end) {
   if (matrix.mode == kNoPointwise) return true;
   const long long tiles = static_cast<long long>(matrix.mode) * matrix.in * matrix.out;
-  return lies_in(matrix.parameters, tiles * ((C::kLanes + 1) / 2) + matrix.out * kRequantWords, begin, end);
+  return lies_in(matrix.parameters, tiles * ((C::kLanes + 1) / 2) + rows * kRequantWords, begin, end);
 }
 
 template <class C>
-Status check_parameters(const Step &step, int begin, int end) {
-  if (is_filter(step)) {
-    const int words = step.groups * ((has_taps(step) ? 9 : 0) + kRequantWords);
-    if (!lies_in(step.window_parameters, words, begin, end)) return kBadParameters;
-  }
+Status check_parameters(const Step &step, int begin, int end, int arena_begin, int arena_end) {
+  const int taps = has_taps(step) ? 9 * step.groups : 0, rows = rows_of_window(step) * kRequantWords;
+  if (taps + rows > 0 && !lies_in(step.window_parameters, taps + rows, begin, end)) return kBadParameters;
   if (step.window == kVaried) {  // constants of every pixel
     const long long pixels = static_cast<long long>(step.out_height) * step.out_width;
     if (step.offset.stride != step.offset.count || step.offset.up != 0) return kBadOffsets;
@@ -199,9 +229,13 @@ Status check_parameters(const Step &step, int begin, int end) {
     const int words = step.first.out * (9 + kRequantWords);
     if (!lies_in(step.middle_parameters, words, begin, end)) return kBadParameters;
   }
-  if (!matrix_lies_in<C>(step.first, begin, end) || !matrix_lies_in<C>(step.second, begin, end)) {
-    return kBadParameters;
-  }
+  const bool computed = step.rows != 0;  // then tiles lie in the arena and their rows elsewhere, together
+  const int from = computed ? arena_begin : begin, until = computed ? arena_end : end;
+  const int first = computed ? 0 : step.first.out, second = computed ? 0 : step.second.out;
+  if (!matrix_lies_in<C>(step.first, first, from, until)) return kBadParameters;
+  if (!matrix_lies_in<C>(step.second, second, from, until)) return kBadParameters;
+  const int both = (step.first.out + step.second.out) * kRequantWords;
+  if (computed && !lies_in(step.rows, both, begin, end)) return kBadParameters;
   if (step.table != 0) {
     if (C::kTables == 0 || step.pool_stride != 0) return kBadTable;
     if (!lies_in(step.table, kTableBytes / C::kLanes, begin, end)) return kBadTable;
@@ -268,12 +302,13 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   step.still = flags & kSampleStill;
   step.mask_low = sampled ? field[kSampleMaskLow] : 0;
   step.mask_high = sampled ? field[kSampleMaskHigh] : 0;
-  step.threshold = step.target = 0;
-  step.waits = false;
+  const bool mixed = step.window == kMix;
+  step.mix = mixed ? field[kMixing] : 0;
+  step.target = 0;
+  step.threshold = mixed ? field[kMixThreshold] : 0;
+  step.rows = sampled ? 0 : field[kRows];
+  step.waits = step.rows != 0;  // weights are what the step before it may write
   if (!in_range(flags, 0, 2 * kSampleStill - 1)) return kBadSample;
-  // Offsets of a pixel, and masks, begin with a word: one number, or those of its taps.
-  const int numbers = taps_of(step) * ((step.still != 0 ? 0 : 2) + (step.masked != 0 ? 1 : 0));
-  step.offset.count = sampled ? (numbers + C::kLanes - 1) / C::kLanes : 1;
   step.middle_stride = field[kMiddleStride];
   step.middle_low = field[kMiddleLow];
   step.middle_high = field[kMiddleHigh];
@@ -305,7 +340,6 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
   if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
   if (step.packed != 0 && step.groups != 1) return kBadShape;
-  if (step.window == kVaried) step.offset.count = 9 * step.groups;
   if (!in_range(step.near, 0, 1)) return kBadNear;
   if (!in_range(step.load_count, 1, C::kMaxSegments)) return kBadSegments;
   if (!in_range(step.store_count, 1, C::kMaxSegments)) return kBadSegments;
@@ -317,10 +351,22 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
                        : C::kRingRows;
   step.spread = rows <= C::kRingRows >> 2 ? 2 : rows <= C::kRingRows >> 1 ? 1 : 0;
   const int taps = in_range(step.kernel, 1, kMaxKernel) ? step.kernel * step.kernel : 0;
-  step.window_words = step.window != kGather ? step.groups
-                      : step.packed != 0     ? (taps + pack - 1) / pack
-                                             : taps * step.groups;
+  const int mixed_out = in_range(field[kMixOut], 1, step.groups) ? field[kMixOut] : step.groups;
+  step.window_words = step.window == kMix      ? mixed_out
+                      : step.window != kGather ? step.groups
+                      : step.packed != 0       ? (taps + pack - 1) / pack
+                                               : taps * step.groups;
   step.first_words = multiplies ? step.first.out : step.window_words;
+  step.parts = step.groups / step.window_words;
+  // Offsets of a pixel, and masks, begin with a word: one number, or those of nine taps. So do gates: one for each word
+  // that is mixed or picked, or a number for each part of weights.
+  const int several = taps_of(step) * ((step.still != 0 ? 0 : 2) + (step.masked != 0 ? 1 : 0));
+  const int numbers = mixes_weights(step) ? step.parts : sampled ? several : 1;
+  step.offset.count = (numbers + C::kLanes - 1) / C::kLanes;
+  if (step.window == kVaried) step.offset.count = 9 * step.groups;
+  if (mixed && !mixes_weights(step)) {
+    step.offset.count = step.mix == kMixPick ? step.window_words : step.groups;
+  }
 
   step.middle_height = shrunk(step.out_height, step.middle_stride);
   step.middle_width = shrunk(step.out_width, step.middle_stride);
@@ -341,7 +387,10 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   Status status = check_window<C>(step);
   if (status == kDone) status = check_arrays<C>(step);
   if (status == kDone) status = check_chunks<C>(step);
-  if (status == kDone) status = check_parameters<C>(step, program, program + header.program_words);
+  if (status == kDone) {
+    status = check_parameters<C>(step, program, program + header.program_words, header.arena_begin,
+                                 header.arena_end);
+  }
   if (status != kDone) return status;
 
   const int table = field[kSegments], entries = step.load_count + step.store_count;
@@ -356,7 +405,7 @@ StoreTable:
   for (int i = 0; i < step.store_count; ++i) {
     store[i] = segment_of(&entry[(step.load_count + i) * kSegmentFields]);
   }
-  return check_segments<C>(step, load, store, header);
+  return check_segments<C>(step, load, store, header, program);
 }
 
 }  // namespace codesign

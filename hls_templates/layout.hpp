@@ -30,6 +30,8 @@ enum Status {
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
   kBadNear = 19,        // which of the memories on chip is read
   kBadSample = 20,      // grid, masks, taps or border of a sampled window
+  kBadGlobal = 22,      // what leaves the sum of a map is no pixel, or its words or the map are too many
+  kBadMix = 23,         // kind, parts, gates or sides of what is multiplied by gates
   kBadTable = 24,       // the table leaves the program, or is one too many
   kBadBranch = 25       // the number a branch looks at, where it leads, or a field it does not have
 };
@@ -100,11 +102,14 @@ enum StepField {
 
 // Of a branch, in the place of a sampled window's fields.
 enum BranchField { kBranchThreshold = kSampleGrid, kBranchTarget, kBranchSigned };
+// Of a window that mixes, in the place of a sampled one's fields. The last is of every window but that one: address of
+// the requantization rows of both arrays, whose tiles then lie in the arena; 0: as kPointwiseParameters says.
+enum MixField { kMixing = kSampleGrid, kMixOut, kMixThreshold, kRows };
 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
 enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8 };
 
-// 7 and 8 are reserved. A branch is no window: it computes nothing.
+// A branch is no window: it computes nothing.
 enum WindowKind {
   kPass = 0,
   kDepthwise = 1,
@@ -113,11 +118,14 @@ enum WindowKind {
   kGather = 4,
   kSample = 5,
   kVaried = 6,
+  kGlobal = 7,
+  kMix = 8,
   kBranch = 9
 };
 // Taps: times this. Still: there are masks, but no offsets.
 enum SampleFlag { kSampleMasked = 1, kSampleBorder = 2, kSampleTaps = 4, kSampleStill = 16 };
 enum TapsKind { kSquare = 0, kTapRow = 1, kTapColumn = 2, kOneTap = 3 };  // 3x3, 1x9, 9x1, 1x1
+enum MixKind { kMixMaps = 0, kMixPick = 1, kMixInt4 = 2, kMixInt8 = 3 };  // the latter two are of weights
 enum PointwiseKind { kNoPointwise = 0, kInt4 = 1, kInt8 = 2 };
 
 static const int kProgramMagic = 0x43534450;
@@ -128,9 +136,11 @@ static const int kAlways = 256;  // a threshold that no byte reaches: such a bra
 static const int kMaxSide = 8192;
 static const int kMaxKernel = 5;                // side of a gathered window
 static const long long kMaxTrips = 0x7fffffff;  // of one loop
-static const int kSlots = 4;                    // of a pixel in lines.hpp, at least
+static const int kSlots = 4;                    // of a pixel in lines.hpp and global.hpp, at least
 static const int kTableBytes = 256;
-static const int kRequantWords = 6;  // a group: four of bias, lowest byte first, then mult, then shift
+static const int kMaxParts = 64;        // that gates are multiplied with and added
+static const int kMaxSummed = 1 << 22;  // pixels of a map whose sum has 32 bits
+static const int kRequantWords = 6;     // a group: four of bias, lowest byte first, then mult, then shift
 
 // Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
 // place, and so many pixels that runs in memory are long beside its latency.
@@ -162,8 +172,10 @@ struct Step {
   Segment offset;
   int offset_lane;
   int grid, masked, border, taps, still, mask_low, mask_high;  // of a sampled window
-  int threshold, target;                                       // of a branch
-  bool waits;  // needs what the step before it writes before it can be prepared
+  int mix, parts;                                              // of one that mixes
+  int rows;               // of requantization, if weights lie in the arena; else 0
+  int threshold, target;  // of a branch; the former of picks as well
+  bool waits;             // needs what the step before it writes before it can be prepared
   Matrix first, second;
   int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
   int table;
@@ -192,7 +204,8 @@ inline bool has_taps(const Step &step) {
 // Whether the window reads the offsets port.
 inline bool is_steered(const Step &step) {
   #pragma HLS INLINE
-  return step.window == kDeformable || step.window == kSample || step.window == kVaried;
+  return step.window == kDeformable || step.window == kSample || step.window == kVaried ||
+         step.window == kMix;
 }
 
 // Taps of a sampled or varied window.
@@ -207,9 +220,46 @@ inline int tap_rows(const Step &step) {
   return step.taps == kSquare ? 1 : step.taps == kTapColumn ? 4 : 0;
 }
 
+// Whether the window reads gates, which are the same for every pixel, and whether it makes weights.
+inline bool is_mixed(const Step &step) {
+  #pragma HLS INLINE
+  return step.window == kMix;
+}
+
+inline bool mixes_weights(const Step &step) {
+  #pragma HLS INLINE
+  return step.window == kMix && step.mix >= kMixInt4;
+}
+
+// Requantization rows of the window.
+inline int rows_of_window(const Step &step) {
+  #pragma HLS INLINE
+  if (mixes_weights(step)) return step.height;
+  if (step.window == kMix) return step.window_words;
+  return is_filter(step) || step.window == kGlobal ? step.groups : 0;
+}
+
+// Height and width of what comes through the offsets port; the former is 1 where it is the same for every pixel.
+inline int steered_height(const Step &step) {
+  #pragma HLS INLINE
+  return is_mixed(step) ? 1 : step.out_height;
+}
+
+inline int steered_width(const Step &step) {
+  #pragma HLS INLINE
+  return is_mixed(step) ? 1 : step.out_width;
+}
+
+// Sums that global.hpp keeps: those of a word are at least kSlots apart.
+inline int partial_sums(const Step &step) {
+  #pragma HLS INLINE
+  return step.groups == 1 ? kSlots : step.groups < kSlots ? 2 * step.groups : step.groups;
+}
+
 // Cycles in which a word leaves the window.
 inline int turns_of(const Step &step) {
   #pragma HLS INLINE
+  if (step.window == kMix) return step.parts;
   return step.window == kSample || step.window == kVaried ? taps_of(step) : 1;
 }
 

@@ -4,7 +4,7 @@
 //   arrange        for each pixel, row by row: for each segment: its words of that pixel
 //   fetch_offsets  the words that hold offsets, as they are stored
 //   choose_offsets for each output pixel: one offset, limited to the step's reach; or the bytes of its taps, together,
-//                  or of weights, a word after the other
+//                  or of weights or gates, a word after the other
 //   load, load_offsets  two of them each, as a region of their own
 //
 // A tensor is a list of segments, so that concatenation, slices and channel shuffles cost nothing: a consumer
@@ -227,8 +227,9 @@ void fetch_offsets(const Step &step, const typename Types<C>::Word *memory,
   Trace::process("fetch_offsets");
   if (!is_steered(step)) return;
   const Segment &offset = step.offset;
-  const int rows = offset.up == 0 ? 1 : step.out_height;
-  const int columns = offset.up == 0 ? step.out_height * step.out_width : step.out_width >> offset.up;
+  const int height = steered_height(step), width = steered_width(step);
+  const int rows = offset.up == 0 ? 1 : height;
+  const int columns = offset.up == 0 ? height * width : width >> offset.up;
   const bool adjacent = offset.stride == offset.count;
   const int runs = adjacent ? 1 : columns, words = adjacent ? columns * offset.count : offset.count;
 Row:
@@ -255,9 +256,9 @@ void choose_offsets(const Step &step, hls::stream<typename Types<C>::Word> &in,
   Trace::process("choose_offsets");
   if (!is_steered(step)) return;
   const int mask = (1 << step.offset.up) - 1, words = step.offset.count;
-  const int total = step.out_height * step.out_width * words;
+  const int width = steered_width(step), total = steered_height(step) * width * words;
   typename Types<C>::Numbers numbers = zeros<typename Types<C>::Numbers>();
-  const bool varied = C::kWeightStream > 0 && step.window == kVaried;
+  const bool varied = C::kWeightStream > 0 && step.window == kVaried, wordwise = varied || is_mixed(step);
   int x = 0, index = 0;
 Word:
   for (int i = 0; i < total; ++i) {
@@ -271,15 +272,15 @@ Word:
       Lane:
         for (int lane = 0; lane < C::kLanes; ++lane) {
           #pragma HLS UNROLL
-          const int at = (varied ? 0 : index * C::kLanes) + lane;
+          const int at = (wordwise ? 0 : index * C::kLanes) + lane;
           if (at < Types<C>::kNumbers) numbers[at] = Types<C>::Memory::byte(word, lane);
         }
       }
     }
-    if (varied || index + 1 == words) out.write(numbers);
+    if (wordwise || index + 1 == words) out.write(numbers);
     if (++index == words) {
       index = 0;
-      if (++x == step.out_width) x = 0;
+      if (++x == width) x = 0;
     }
   }
 }

@@ -18,6 +18,9 @@
 //   taps and rows of window.hpp, then middle.hpp   taken when its map is done
 //   table of tail.hpp                              the same
 //
+// Tiles that an earlier step has computed lie in the arena instead of before their rows; which is when they are brought,
+// engine.hpp says.
+//
 // Nothing waits for a part that is sent after what it must first take itself, so that no order of events can stop: the
 // second array is never half through while the first is not nearly so.
 // Cycles: words, at one a cycle; beside a step they cost nothing as long as they are fewer than its products.
@@ -47,7 +50,7 @@ struct ParameterWords {
   }
   static int window_rows(const Step &step) {
     #pragma HLS INLINE
-    return is_filter(step) ? step.groups * kRequantWords : 0;
+    return rows_of_window(step) * kRequantWords;
   }
   static int middle_taps(const Step &step) {
     #pragma HLS INLINE
@@ -175,6 +178,20 @@ struct Pace {
   }
 };
 
+// Where the rows of both arrays begin: behind the tiles of each, or apart from tiles that lie in the arena.
+template <class C>
+int rows_of_first(const Step &step) {
+  #pragma HLS INLINE
+  return step.rows != 0 ? step.rows : step.first.parameters + ParameterWords<C>::tiles(step.first);
+}
+
+template <class C>
+int rows_of_second(const Step &step) {
+  #pragma HLS INLINE
+  if (step.rows != 0) return step.rows + ParameterWords<C>::rows(step.first);
+  return step.second.parameters + ParameterWords<C>::tiles(step.second);
+}
+
 // One part, as one burst.
 template <class C>
 void send(const typename Types<C>::Word *memory, int address, int words,
@@ -196,9 +213,8 @@ void prefetch(const Step &next, const typename Types<C>::Word *memory,
               hls::stream<typename Types<C>::Word> &filters, hls::stream<typename Types<C>::Word> &table) {
   Trace::process("prefetch");
   typedef ParameterWords<C> Words;
-  const int first = Words::tiles(next.first);
-  send<C>(memory, next.first.parameters + first, Words::rows(next.first), rows);
-  send<C>(memory, next.first.parameters, first, tiles);
+  send<C>(memory, rows_of_first<C>(next), Words::rows(next.first), rows);
+  send<C>(memory, next.first.parameters, Words::tiles(next.first), tiles);
   send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
   send<C>(memory, next.table, Words::table(next), table);
 }
@@ -212,11 +228,10 @@ void prefetch_both(
     hls::stream<typename Types<C>::Word> &middle_filters, hls::stream<typename Types<C>::Word> &table) {
   Trace::process("prefetch_both");
   typedef ParameterWords<C> Words;
-  const int first = Words::tiles(next.first), second = Words::tiles(next.second);
-  send<C>(memory, next.first.parameters + first, Words::rows(next.first), first_rows);
-  send<C>(memory, next.second.parameters + second, Words::rows(next.second), second_rows);
-  send<C>(memory, next.first.parameters, first, first_tiles);
-  send<C>(memory, next.second.parameters, second, second_tiles);
+  send<C>(memory, rows_of_first<C>(next), Words::rows(next.first), first_rows);
+  send<C>(memory, rows_of_second<C>(next), Words::rows(next.second), second_rows);
+  send<C>(memory, next.first.parameters, Words::tiles(next.first), first_tiles);
+  send<C>(memory, next.second.parameters, Words::tiles(next.second), second_tiles);
   send<C>(memory, next.window_parameters, Words::taps(next) + Words::window_rows(next), filters);
   send<C>(memory, next.middle_parameters, Words::middle_taps(next) + Words::middle_rows(next),
           middle_filters);

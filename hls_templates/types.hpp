@@ -50,12 +50,14 @@ struct Types {
   typedef typename Signed<C::kAccBits>::type Acc;
   typedef Pack<Act, kLanes> Acts;
   // How far a deformable window reaches; or offsets of nine taps, row before column, then their masks; or a word of
-  // weights.
+  // weights or gates.
   static_assert(C::kSampler >= 0 && C::kSampler <= 5,
                 "kSampler must lie in 0..5: at most four bits of fraction");
   static_assert(C::kTables == 0 || C::kTables == 1, "kTables must be 0 or 1");
-  static const int kSampled = C::kSampler > 0 ? 27 : 1, kVariedLanes = C::kWeightStream > 0 ? kLanes : 1;
-  static const int kNumbers = kSampled > kVariedLanes ? kSampled : kVariedLanes;
+  static_assert(C::kMixer >= 0 && C::kGlobalWords >= 0, "kMixer and kGlobalWords are numbers of words");
+  static const int kSampled = C::kSampler > 0 ? 27 : 1;
+  static const int kWordwise = C::kWeightStream > 0 || C::kMixer > 0 ? kLanes : 1;
+  static const int kNumbers = kSampled > kWordwise ? kSampled : kWordwise;
   typedef Pack<typename Unsigned<8>::type, kNumbers> Numbers;
   // Entries of a table, so many that arrive together: see table.hpp.
   static const int kTableWide = kLanes < 4 ? kLanes : 4;

@@ -1,4 +1,4 @@
-// window.hpp -- what looks at neighbouring pixels: a ring of rows, and seven ways to read it.
+// window.hpp -- what looks at neighbouring pixels: a ring of rows, and the ways to read it.
 //
 //   pass        out[y][x][g] = in[y][x][g]; the ring is not used
 //   depthwise   out[y][x][c] = requant(sum over i,j of w[i][j][c] * in[r + i][q + j][c])
@@ -8,6 +8,8 @@
 //               those of [y][x], limited. Exactly: codesign/ops/sampled_dwconv.py. A word takes a cycle a tap
 //   varied      as depthwise, with weights w[y][x][i][j][c] that arrive beside the map. A word takes nine cycles
 //   max-pool    out[y][x][c] = max over i,j of in[r + i][q + j][c], only inside the map
+//   global      the sum over the whole map: global.hpp; the ring is not used
+//   mix         sums of what gates multiply: mix.hpp; nor here
 //   gather      the taps one after the other, row-major, each with all its words: what a pointwise array
 //               needs to compute a dense convolution; up to 5x5, i and j from -reach to kernel - 1 - reach
 //
@@ -20,6 +22,8 @@
 // samples), and before them reach + 1 rows to fill the ring (ring.hpp); afterwards, words of the next step's filters.
 #pragma once
 #include "descriptor.hpp"
+#include "global.hpp"
+#include "mix.hpp"
 #include "parameters.hpp"
 #include "requant.hpp"
 #include "ring.hpp"
@@ -259,6 +263,10 @@ void window(const Step &step, const Step &next, int half, typename Types<C>::Str
       Trace::iteration("Pass", 1, 1, i == 0);
       out.write(in.read());
     }
+  } else if (C::kGlobalWords > 0 && step.window == kGlobal) {
+    global_map<C>(step, half, in, table, out);
+  } else if (C::kMixer > 0 && step.window == kMix) {
+    mix_map<C>(step, half, in, offsets, table, out);
   } else {
     window_map<C>(step, half, in, offsets, weights, table, out);
   }

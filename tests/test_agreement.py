@@ -21,7 +21,7 @@ from codesign.ir import Graph
 from codesign.ops import MaxPool, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.shipped import models
-from tests.models import I8, Builder, random_codenet_graph, random_residual_graph
+from tests.models import I8, Builder, random_codenet_graph, random_mixing_graph, random_residual_graph
 from tests.test_estimate import verb
 
 WITHIN = 0.05
@@ -98,6 +98,20 @@ def test_windows_that_move_or_vary(board, lanes):
 def test_sums_and_transposed_convolutions(board, lanes, array, shape):
     graph = passes.run(random_residual_graph(**shape))
     assert_frames_agree(*both(plan(graph, lanes, array=array), board))
+
+
+@pytest.mark.parametrize(
+    ("board", "lanes", "array", "arrays"),
+    [
+        ("ultra96", 16, (2, 1), 1),
+        ("pynq-z2", 8, (3, 2), 2),
+        ("kv260", 4, (1, 1), 1),
+        ("pynq-z2", 32, (2, 1), 1),
+    ],
+)
+def test_gates_and_weights_of_the_image(board, lanes, array, arrays):
+    graph = random_mixing_graph(1, (20, 28), 24)
+    assert_frames_agree(*both(plan(graph, lanes, array=array, arrays=arrays), board))
 
 
 def test_windows_of_five_by_five():

@@ -84,6 +84,8 @@ def test_size_grows_with_every_constant():
         ("arrays", 2),
         ("sampler", 1),
         ("sampler", 3),
+        ("mixer", 8),
+        ("global_words", 8),
     ):
         more = resources(replace(config, **{name: value}))
         assert more.luts > least.luts and more.ffs >= least.ffs
@@ -117,6 +119,20 @@ def test_a_sampler_costs_nothing_where_there_is_none():
     sizes = [found.luts for found in (none, *some)]
     assert sizes == sorted(set(sizes)) and all(found.dsps == none.dsps for found in some)
     assert some[2].bram36 == none.bram36
+
+
+def test_gates_and_sums_of_maps_cost_nothing_where_there_are_none():
+    none, gates, sums = (
+        resources(EngineConfig(mixer=m, global_words=g)) for m, g in ((0, 0), (8, 0), (0, 8))
+    )
+    assert not any(unit.name.startswith(("mix", "global", "offsets: gates")) for unit in none.units)
+    assert [u.name for u in gates.units if u not in none.units] == [
+        "mix: lanes", "mix: requantizers of maps", "mix: requantizers of weights", "mix: control",
+        "mix: words of two pixels", "mix: gates", "offsets: gates",
+    ]  # fmt: skip
+    assert all(u.name.startswith("global: ") for u in sums.units if u not in none.units)
+    more = resources(EngineConfig(mixer=512, global_words=512))
+    assert more.bram36 > max(gates.bram36, sums.bram36)
 
 
 def test_over_budget_names_the_largest_and_a_remedy():

@@ -1,6 +1,6 @@
 """Of each set of channels either the largest or the mean, by a gate that also scales it (Pick-or-Mix).
 
-    out[y,x,s] = gates[s] * parts * max over z of in[y,x,z*S + s]   if gates[s] >= threshold
+    out[y,x,s] = gates[s] * parts * max over z of in[y,x,z*S + s]   if gates[s] < threshold
                  gates[s] * sum over z of in[y,x,z*S + s]           otherwise
 
 for z < parts, so that both are `parts` times what they mean and nothing is rounded. A set is strided; sets of
@@ -25,7 +25,7 @@ class Pick:
     """Inputs: x (H, W, parts*S), gates (1, 1, S) unsigned. Result: accumulator (H, W, S)."""
 
     parts: int = 2
-    threshold: int = 128  # of the gate's codes; 0: always the largest, 256: always the mean
+    threshold: int = 128  # of the gate's codes; 0: always the mean, 256: always the largest
 
     __repr__ = show
 
@@ -39,7 +39,7 @@ class Pick:
 
     def run(self, x: Array, gates: Array) -> Array:
         sets = x.reshape(*x.shape[:3], self.parts, -1)
-        picked = np.where(gates >= self.threshold, self.parts * sets.max(axis=3), sets.sum(axis=3))
+        picked = np.where(gates < self.threshold, self.parts * sets.max(axis=3), sets.sum(axis=3))
         scaled: Array = gates * picked
         return scaled
 

@@ -13,7 +13,11 @@ from codesign.ops import (
     Conv,
     DeformDwConv,
     DwConv,
+    GlobalSum,
     MaxPool,
+    Mix,
+    MixedConv,
+    Pick,
     Requant,
     SampledDwConv,
     Shuffle,
@@ -159,6 +163,52 @@ def sampled(
 def varied(shape: tuple[int, int, int], elem: IntType = I8, **options: Any) -> Graph:
     b = Builder(sum(shape) + 2)
     return b.graph((b.varied("y", b.input("x", shape, elem), **options),))
+
+
+@case("average-of-a-map", (13, 6, 10))
+@case("average-of-a-map-one-channel", (9, 8, 1), U8)
+@case("average-of-a-map-one-pixel", (1, 1, 5))
+def averaged(shape: tuple[int, int, int], elem: IntType = I8) -> Graph:
+    b = Builder(sum(shape))
+    b.add("x.s", GlobalSum(shape[:2]), b.input("x", shape, elem))
+    return b.graph((b.requant("x.s", out=I8),))
+
+
+def _gates(b: Builder, count: int) -> str:
+    """Those of input `g.in`, so that a test can choose them."""
+    g = b.input("g.in", (1, 1, count), U8)
+    b.add("g", Conv(), g, b.const("g.weight", np.eye(count, dtype=int)[None, None], I4))
+    for name, value, elem in ("g.b", 0, IntType(32)), ("g.m", 1, U8), ("g.s", 0, I8):
+        b.const(name, np.array([value] * count), elem)
+    return b.add("g.q", Requant(U8, 0, 255), "g", "g.b", "g.m", "g.s")
+
+
+@case("gates", (5, 6, 10))
+@case("gates-of-branches", (4, 7, 9), 3)
+def gated(shape: tuple[int, int, int], parts: int = 1, elem: IntType = I8) -> Graph:
+    b = Builder(sum(shape))
+    maps = [b.conv(f"x{k}", b.input(f"x{k}.in", shape, elem), shape[2], out=elem) for k in range(parts)]
+    x = b.add("x", Concat(), *maps) if parts > 1 else maps[0]
+    b.add("y", Mix(parts), x, _gates(b, parts * shape[2]))
+    return b.graph((b.requant("y", out=I8),))
+
+
+@case("picks", (5, 6, 10), 2)
+def picked(shape: tuple[int, int, int], parts: int, threshold: int = 128, elem: IntType = I8) -> Graph:
+    b = Builder(sum(shape))
+    x = b.conv("x", b.input("x.in", shape, elem), parts * shape[2], out=elem)
+    b.add("y", Pick(parts, threshold), x, _gates(b, shape[2]))
+    return b.graph((b.requant("y", out=I8),))
+
+
+@case("mixed-weights", (5, 6, 10), 7, 3)
+@case("mixed-weights-int8", (5, 6, 10), 7, 2, MixedConv((3, 3), (2, 2), (1, 1, 1, 1), 8))
+def mixed(
+    shape: tuple[int, int, int], cout: int, experts: int, op: MixedConv = MixedConv(), bank: IntType = I8  # noqa: B008
+) -> Graph:  # fmt: skip
+    b = Builder(sum(shape))
+    b.mixed_conv("y", b.input("x", shape), _gates(b, experts), cout, op, bank, out=I8)
+    return b.graph(("y.q",))
 
 
 @case("views")

@@ -217,6 +217,11 @@ AT_ONCE = 500
         (16, "deformable"),
         (4, "sampled"),
         (1, "sampled-masks"),
+        (4, "average-of-a-map"),
+        (4, "gates-of-branches"),
+        (2, "picks"),
+        (1, "mixed-weights"),
+        (4, "mixed-weights-int8"),
     ],
 )
 def test_arbitrary_programs_under_sanitizers(lanes, name):

@@ -28,7 +28,7 @@ def test_equals_the_definition_set_by_set(h, w, sets, parts, threshold, elem, se
     wanted = np.zeros((2, h, w, sets), np.int64)
     for n, y, z, s in np.ndindex(*wanted.shape):
         gate, values = int(g[n, 0, 0, s]), [int(x[n, y, z, k * sets + s]) for k in range(parts)]
-        wanted[n, y, z, s] = gate * (parts * max(values) if gate >= threshold else sum(values))
+        wanted[n, y, z, s] = gate * (parts * max(values) if gate < threshold else sum(values))
     np.testing.assert_array_equal(op.run(x, g), wanted)
     np.testing.assert_array_equal(kernels(graph)["y"](x, g), wanted)
     proven, elem = graph.bounds()["y"], graph.types()["y"].elem
@@ -47,10 +47,9 @@ def test_the_proven_range_is_reached():
     proven = op.bounds(
         Bounds(np.array([-128, -9]), np.array([127, 3])), Bounds(np.array([0]), np.array([255]))
     )
-    assert op.run(np.array([[[[127, 3]]]]), np.full((1, 1, 1, 1), 255)) == proven.high
-    assert proven.low == -255 * (
-        128 + 9
-    )  # of the sum: a gate that large picks the largest, which is above it
+    assert Pick(2, 256).run(np.array([[[[127, 3]]]]), np.full((1, 1, 1, 1), 255)) == proven.high
+    assert op.run(np.array([[[[-128, -9]]]]), np.full((1, 1, 1, 1), 255)) == proven.low
+    assert proven.low == -255 * (128 + 9)  # of the sum
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ struct Config {
   static const int kPoolGroups = 1;  // words a pixel of it
   static const int kSampler = 0;  // 1 + bits of fraction of offsets of sampled windows; 0: there are none
   static const int kTables = 0;  // 1: what is stored can be looked up in a table of 256 entries
+  static const int kGlobalWords = 0;  // words a pixel of a map that is summed; 0: none is
+  static const int kMixer = 0;  // words a pixel that gates multiply, and words of gates; 0: there are none
   static const int kNearWords = 1;  // words of each of the two memories for maps that stay on chip; 1: none does
   static const int kBranches = 0;  // 1: steps can be skipped; 0: every step runs in every frame
   static const int kSamplerShapes = 0;  // 1: sampled windows of other taps than 3x3, and limited to the map; 0: there are none
