@@ -9,11 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from codesign.cli_common import FAILED, Json, err, note, out, print_json, table, verb, working, write_beside
+from codesign.cli_common import (
+    FAILED,
+    Json,
+    err,
+    fail,
+    note,
+    out,
+    print_json,
+    table,
+    tracked,
+    verb,
+    working,
+    write_beside,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codesign.board import Board
+    from codesign.bundle import Bundle
     from codesign.cycles import Simulation
     from codesign.estimate import Estimate
+    from codesign.latency import Latency, Ways
 
 SIMULATED = "simulated"
 
@@ -32,11 +50,21 @@ def estimate(
         bool, typer.Option("--simulate", help="Also simulate a frame, cycle by cycle. Needs a C++ compiler.")
     ] = False,
     picture: Annotated[Path | None, typer.Option(help="Write the roofline here, as PNG.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="A data spec, as of `codesign eval`: min, mean and max where blocks are skipped.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate speed and size from the bundle's program: cycles, frames/s, DRAM bytes, DSP, BRAM, and what limits.
 
-    Every figure is estimated or, with --simulate, simulated; none is measured. Exit code 1 if the design is over the
+    Every figure is estimated or, with --simulate, simulated; none is measured. Where the network skips what a frame
+    does not need, the table is of the slowest frame; the fastest is given with it, and --data says what pictures of a
+    data set take. Exit code 1 if the design is over the
     board's budget, or if its hardware would hang or access a memory more often than it has ports.
     """
     from codesign.board import bundle_board, load_board
@@ -54,6 +82,12 @@ def estimate(
         cost = estimated(found.program, found.config, facts, names)
         parts = resources(found.config)
         excess = over_budget(found.config, facts)
+    ways = _ways(found, facts, names)
+    if data is not None and ways is None:
+        fail(
+            f"codesign estimate: {bundle} skips nothing, expected a network with branches for --data. Leave it out."
+        )
+    seen = _of_pictures(ways, data, limit) if ways is not None and data is not None else None
     counted: Simulation | None = None
     if simulate:
         from codesign.cycles import DesignFailed, of_bundle
@@ -82,6 +116,11 @@ def estimate(
             "over_budget": excess,
         }
         extra = {} if counted is None else {"simulated": counted.to_json()}
+        if ways is not None:
+            low, high = ways.bounds()
+            extra["branches"] = {"kind": KIND, "milliseconds": {"min": low * 1e3, "max": high * 1e3}}
+        if seen is not None:
+            extra["frames"] = {"data": data, **seen.to_json()}
         print_json(cost.to_json() | {"resources": size} | extra)
     else:
         rows = [
@@ -104,6 +143,8 @@ def estimate(
             f"DRAM {cost.read_bytes / 1e6:.2f} MB read, {cost.written_bytes / 1e6:.2f} MB written.\n"
             f"Time by what limits it: {shares}."
         )
+        if ways is not None:
+            _frames(ways, seen, data)
         if counted is not None:
             _beside(cost, counted)
         columns = ("DSP", "BRAM36", "URAM", "LUT", "FF")
@@ -121,6 +162,49 @@ def estimate(
     if excess:
         err.print(f"[bold red]over budget:[/] {escape(excess)}")
         raise typer.Exit(FAILED)
+
+
+def _ways(bundle: Bundle, board: Board, names: Sequence[Sequence[str]]) -> Ways | None:
+    """What branches of a bundle's program decide; None where it has none."""
+    from codesign.latency import Ways
+    from codesign.onnx_io import import_model
+
+    if not any(step.branch is not None for step in bundle.program.steps):
+        return None
+    return Ways(import_model(bundle.model), bundle.program, bundle.config, board, names)
+
+
+def _of_pictures(ways: Ways, data: str, limit: int | None) -> Latency:
+    """What the pictures of a data set take."""
+    from codesign.errors import DataError
+    from codesign.images import letterbox, to_codes
+    from codesign.rungs import picture_input
+    from quant.data import load as load_data
+
+    dataset, name = load_data(data), picture_input(ways.graph, data)
+    height, width, _ = ways.graph.inputs[name].shape
+    count = min(len(dataset), limit or len(dataset))
+    if not count:
+        raise DataError(f"{data}: is empty, expected at least one picture. Name another split or directory.")
+    return ways.of(
+        {name: to_codes(letterbox(dataset[i].image, height, width)[0])[None]}
+        for i in tracked(range(count), "Looking")
+    )
+
+
+def _frames(ways: Ways, seen: Latency | None, data: str | None) -> None:
+    """The fastest and the slowest frame; and those of a data set."""
+    low, high = ways.bounds()
+    out.print(
+        f"Frames skip what they do not need: {low * 1e3:.2f} to {high * 1e3:.2f} ms estimated, by what branches decide."
+    )
+    if seen is None:
+        return
+    shares = ", ".join(f"{escape(name)} {share:.0%}" for name, share in seen.taken.items())
+    out.print(
+        f"[bold]{seen.least * 1e3:.2f} / {seen.mean * 1e3:.2f} / {seen.most * 1e3:.2f} ms[/] min / mean / max "
+        f"estimated over {seen.frames} pictures of {escape(str(data))}. Computed in: {shares}."
+    )
 
 
 def _beside(cost: Estimate, counted: Simulation) -> None:

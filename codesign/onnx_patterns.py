@@ -14,6 +14,7 @@ from codesign.onnx_mix import channel_mix, mixed_conv, pick_or_mix
 from codesign.onnx_quant import clip, dequantize_linear, quant, quantize_linear, relu, round_
 from codesign.onnx_rows import flatten, gemm, matmul, unsqueeze
 from codesign.onnx_sample import border_deform_conv, bounded_deform_conv, deform_conv, modulated_deform_conv
+from codesign.onnx_select import DECISIONS
 from codesign.onnx_shapes import reshape, shape, transpose
 from codesign.onnx_site import Pattern, Site
 from codesign.onnx_spread import add, conv_transpose, depth_to_space
@@ -70,6 +71,7 @@ PATTERNS: dict[tuple[str, str], Pattern] = {
     (DOMAIN, "SquareDeformConv"): square_deform_conv,
     (DOMAIN, "VariedConv"): varied_conv,
     **ACTIVATIONS,
+    **DECISIONS,
     (DOMAIN, "Lookup"): lookup,
     ("", "Add"): either(add),
     ("", "AveragePool"): average_pool,

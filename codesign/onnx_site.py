@@ -21,6 +21,7 @@ from codesign.onnx_values import (
     Codes,
     Const,
     Curve,
+    Decision,
     Grouped,
     Integers,
     Poison,
@@ -123,6 +124,8 @@ class Site:
                     f"reads {value.where}, which is no whole channel shuffle",
                     "Shuffle as Reshape, Transpose of axes 1 and 2, Reshape.",
                 )
+            case Decision():
+                raise Refused(f"reads the decision of {value.where}", "Only Where may read it.")
             case Affine():
                 raise Refused(
                     f"reads {value.where}, which is arithmetic on offsets",

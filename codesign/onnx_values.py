@@ -141,6 +141,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Whether a number of the frame is at least `threshold` (if it `rises`), or below it."""
+
+    of: Act
+    threshold: int
+    rises: bool
+    where: str
+
+
+@dataclass(frozen=True)
 class Poison:
     """Depends on something that was refused; known is whether a sound file would have a constant here."""
 
@@ -148,7 +158,7 @@ class Poison:
     shape: tuple[int, ...] = ()  # of a constant, where known
 
 
-Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Curve | Poison
+Value = Const | Codes | Raw | Acc | Act | Integers | Grouped | Affine | Curve | Decision | Poison
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from quant.dynamic.dysample import DySampleBlock
 from quant.dynamic.fdconv import FDConvBlock
 from quant.dynamic.involution import InvolutionBlock
 from quant.dynamic.pick_or_mix import PickOrMixBlock
+from quant.dynamic.skip import SkipBlock
 from quant.dynamic.snake import SnakeBlock
 from quant.dynamic.tvconv import TVConvBlock
 
@@ -45,5 +46,6 @@ BLOCKS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "fdconv": lambda config, cin, cout: FDConvBlock(cin, cout),
     "pick-or-mix": lambda config, cin, cout: PickOrMixBlock(cin, cout),
     "selective-kernel": lambda config, cin, cout: SelectiveKernelBlock(cin, cout),
+    "skip": lambda config, cin, cout: SkipBlock(cin, cout),
     "squeeze-excite": lambda config, cin, cout: SqueezeExciteBlock(cin, cout),
 }

@@ -50,7 +50,7 @@ def twin(name: str, preset: str = "w4a8") -> nn.Module:
     net = Net(name).train()
     with torch.no_grad():
         for key, p in net.named_parameters():
-            if any(part in key for part in ("predict", "step", "make", "excite", "head")):
+            if any(part in key for part in ("predict", "step", "make", "excite", "decide", "head")):
                 p.add_(torch.randn_like(p) * 1.5)
     for k in range(4):
         net(images(4, SIZE, 50 + k))
