@@ -13,8 +13,8 @@ import numpy as np
 from codesign.ir import IntType
 from codesign.onnx_conv import MAX_KERNEL, pads_of
 from codesign.onnx_site import Site, node_name
-from codesign.onnx_values import Acc, Act, Refused, Unknown, Value, unknown_sums
-from codesign.ops import Conv, DwConv
+from codesign.onnx_values import Acc, Act, Refused, Shape, Unknown, Value, unknown_sums
+from codesign.ops import Conv, DwConv, GlobalSum
 from codesign.ops.op import Op
 
 SMALLER = "Average windows of at most 5x5, with a quantizer behind each, or use `codesign quantize`."
@@ -52,7 +52,11 @@ def global_average(site: Site) -> Value:
     if act is None or 0 in act.shape:
         site.check()
         raise Unknown
-    return _mean(site, act, act.shape[:2], (1, 1), (0, 0, 0, 0))
+    if max(act.shape[:2]) <= MAX_KERNEL:
+        return _mean(site, act, act.shape[:2], (1, 1), (0, 0, 0, 0))
+    h, w, c = act.shape
+    name, _ = site.emit(GlobalSum((h, w)), site.importer.value(act))
+    return _divided(site, act, name, (1, 1, c), h * w, [h * w * act.lo, h * w * act.hi], "")
 
 
 def reduce_mean(site: Site) -> Value:
@@ -102,11 +106,17 @@ def _mean(
     name, type_ = site.emit(op, source, weights, name=name)
     h, w, c = type_.shape
     ends = [area * act.lo, area * act.hi, *([0] if any(pads) else [])]
+    return _divided(site, act, name, (h, w, c), area, ends, weights)
+
+
+def _divided(site: Site, act: Act, name: str, shape: Shape, area: int, ends: list[int], weight: str) -> Acc:
+    """Sums of `area` numbers, somewhere between the `ends`, as a mean."""
+    c = shape[2]
     low, high = np.full(c, min(ends), np.int64), np.full(c, max(ends), np.int64)
     scale, bias = np.full(c, act.scale), np.zeros(c, np.int64)
     if area & (area - 1) == 0:  # dividing by a power of two is exact
         scale, area = scale / area, 1
-    return Acc(name, site.where, (h, w, c), scale, bias, over=area, reach=(low, high), weight=weights)
+    return Acc(name, site.where, shape, scale, bias, over=area, reach=(low, high), weight=weight)
 
 
 def _spare(side: int, kernel: int, before: int, behind: int) -> int | None:

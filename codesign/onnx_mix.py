@@ -39,6 +39,12 @@ def gated(site: Site) -> Value | None:
         x, gates = maps[i], maps[j]
         if isinstance(x, Act) and isinstance(gates, Act) and gates.shape == (1, 1, x.shape[2]):
             return _mixed(site, site.feature(i), _gates(site, j), 1)
+    known = [isinstance(m, Act) and 0 not in m.shape for m in maps]
+    unknown = [
+        (isinstance(m, Poison) and not m.constant) or (isinstance(m, Act) and 0 in m.shape) for m in maps
+    ]
+    if any(known) and any(unknown):
+        raise Unknown  # what was refused may have been gates
     return None
 
 

@@ -22,4 +22,11 @@ DYNAMIC = (
     Variant("involution", "Involution, 4 groups", {"spatial": "involution"}),
     Variant("tvconv", "TVConv", {"spatial": "tvconv"}),
     Variant("dysample", "depthwise 3x3, DySample for nearest x2", {"spatial": "dysample"}),
+    Variant("squeeze-excite", "squeeze and excitation", {"spatial": "squeeze-excite"}),
+    Variant("selective-kernel", "Selective Kernel, 3x3 and 5x5", {"spatial": "selective-kernel"}),
+    Variant("pick-or-mix", "Pick-or-Mix, sets of 2", {"spatial": "pick-or-mix"}),
+    Variant("condconv", "CondConv 1x1, 4 kernels", {"spatial": "condconv"}),
+    Variant("condconv-dense", "CondConv 3x3, 4 kernels", {"spatial": "condconv-dense"}),
+    Variant("parameternet", "ParameterNet 1x1, 4 kernels", {"spatial": "parameternet"}),
+    Variant("fdconv", "FDConv 3x3, 4 bands", {"spatial": "fdconv"}),
 )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quant.dynamic.block import DynamicBlock, Layers
+from quant.dynamic.softmax import Softmax
 from quant.layers import Conv2d, plain
 
 GATE_LOG2 = -8
@@ -35,7 +36,7 @@ class Gate(DynamicBlock):
         self.squeeze_act: nn.Module | None = nn.ReLU() if hidden else None
         self.excite: nn.Module = start_open(Conv2d(hidden or cin, count, 1))
         self.logit_act: nn.Module = nn.Identity()
-        self.gate_act: nn.Module = nn.Identity()
+        self.gate_act: nn.Module = nn.Identity() if kind == "sigmoid" else Softmax(count)
 
     def forward(self, x: Any) -> Any:
         return self.opened(self.logits(self.pooled(x)))
@@ -50,8 +51,7 @@ class Gate(DynamicBlock):
         return self.logit_act(self.excite(pooled))
 
     def opened(self, logits: Any) -> Any:
-        z = plain(logits)
-        return self.gate_act(torch.sigmoid(z) if self.kind == "sigmoid" else torch.softmax(z, 1))
+        return self.gate_act(torch.sigmoid(plain(logits)) if self.kind == "sigmoid" else logits)
 
     def quantize(self, make: Layers, name: str) -> None:
         self.mean_act = make.act(self.mean_act)
@@ -59,8 +59,9 @@ class Gate(DynamicBlock):
             self.squeeze = make.conv(self.squeeze, ROLE, f"{name}.squeeze")  # type: ignore[arg-type]
             self.squeeze_act = make.act(self.squeeze_act)
         self.excite = make.conv(self.excite, ROLE, f"{name}.excite")  # type: ignore[arg-type]
-        self.logit_act = make.act(self.logit_act)
-        self.gate_act = make.fixed(GATE_LOG2)
+        if self.kind == "sigmoid":
+            self.logit_act = make.act(self.logit_act)
+            self.gate_act = make.fixed(GATE_LOG2)
 
 
 def start_open(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:

@@ -69,7 +69,7 @@ def assert_the_same_bits_everywhere(quantized: nn.Module) -> tuple[Graph, dict[s
     file, x = to_onnx(quantized, SIZE), images(2, SIZE, seed=6)
     (wanted,), (theirs,) = torch_outputs(quantized, x), onnx_outputs(file, x)
     np.testing.assert_array_equal(theirs, wanted)
-    assert len(np.unique(wanted)) > 20
+    assert len(np.unique(wanted)) > 10
     graph, codes = import_model(file), (x * 128).long().permute(0, 2, 3, 1).numpy()
     values = evaluate(graph, {"image": codes}, keep=graph.types())
     np.testing.assert_array_equal(values["y"] * graph.scales["y"], wanted.transpose(0, 2, 3, 1))

@@ -9,6 +9,7 @@ from torch import nn
 
 pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
+from codesign.ops import Mix, MixedConv, Pick
 from quant.calibrate import calibrate
 from quant.dynamic import BLOCKS
 from quant.dynamic.channel_gate import BranchGate, ChannelMix
@@ -20,13 +21,19 @@ from quant.export import ExportError, onnx_outputs, to_onnx, torch_outputs
 from quant.models import build, mac_count
 from quant.onnx_graph import accumulator_bounds
 from quant.quantize import fold, plain, quantize_model, weight_layers
-from tests.quant.dynamics import SIZE, twin
+from tests.quant.dynamics import SIZE, assert_the_same_bits_everywhere, twin
 from tests.quant.twins import SMALL, images
 
 MIXED = ("condconv", "condconv-dense", "parameternet", "fdconv")
 NODES = {
     **dict.fromkeys(MIXED, "MixedConv"), "pick-or-mix": "PickOrMix", "selective-kernel": "ChannelMix",
     "squeeze-excite": "Mul",
+}  # fmt: skip
+
+
+OPS = {
+    **dict.fromkeys(("condconv", "parameternet"), MixedConv()), "pick-or-mix": Pick(2, 128), "squeeze-excite": Mix(),
+    **dict.fromkeys(("condconv-dense", "fdconv"), MixedConv((3, 3), pads=(1, 1, 1, 1))), "selective-kernel": Mix(2),
 }  # fmt: skip
 
 
@@ -139,13 +146,17 @@ def test_folding_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_onnxruntime_computes_the_same_bits(name):
-    quantized, x = twin(name), images(3, SIZE, seed=6)
-    file = to_onnx(quantized, SIZE)
-    assert [n.op_type for n in file.graph.node].count(NODES[name]) == 1
-    (wanted,), (got,) = torch_outputs(quantized, x), onnx_outputs(file, x)
-    np.testing.assert_array_equal(got, wanted)
-    assert len(np.unique(wanted)) > 10
+def test_the_same_bits_from_torch_to_the_cpp(name):
+    quantized = twin(name)
+    assert [n.op_type for n in to_onnx(quantized, SIZE).graph.node].count(NODES[name]) == 1
+    graph, values = assert_the_same_bits_everywhere(quantized)
+    (node,) = [n for n in graph.nodes if isinstance(n.op, Mix | MixedConv | Pick)]
+    assert node.op == OPS[name]
+    gates = values[node.inputs[1]]
+    assert gates.shape == (2, 1, 1, {"selective-kernel": 16, "squeeze-excite": 8}.get(name, 4))
+    assert len(np.unique(gates)) > 2
+    if name == "selective-kernel":  # but where one of them is cut off at 255
+        assert set(np.unique(gates[..., :8] + gates[..., 8:])) <= {255, 256}
 
 
 @pytest.mark.parametrize("name", MIXED)
