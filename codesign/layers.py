@@ -75,7 +75,7 @@ def title(graph: Graph, node: Node) -> str:
     weight = next((graph.consts[s].shape for s in node.inputs if s in graph.consts), ())
     op, parts = node.op, [type(node.op).__name__]
     kernel, stride = getattr(op, "kernel", None) or weight[:2], getattr(op, "stride", (1, 1))
-    if kernel:
+    if len(kernel) == 2:
         parts.append("x".join(map(str, kernel)) + (f"/{stride[0]}" if stride != (1, 1) else ""))
     bound, groups = getattr(op, "max_offset", None), getattr(op, "groups", None)
     parts += [f"d<={bound}"] if bound is not None else []

@@ -114,6 +114,28 @@ def test_gates_and_weights_of_the_image(board, lanes, array, arrays):
     assert_frames_agree(*both(plan(graph, lanes, array=array, arrays=arrays), board))
 
 
+def bent(size: tuple[int, int], width: int) -> Graph:
+    """Tables behind convolutions, behind depthwise ones, of a map that others read too, and on one pixel."""
+    b = Builder(3)
+    x = b.table("t0", b.conv("a", b.input("image", (*size, 3)), width, kernel=3, stride=2, out=I8))
+    for i in range(3):
+        y = b.table(f"t{i}.1", b.conv(f"b{i}", x, 2 * width, out=I8), I8)
+        y = b.table(f"t{i}.2", b.dwconv(f"d{i}", y, out=I8))
+        x = b.conv(f"c{i}", y, width, out=I8)
+    small = b.conv("s", b.table("others", x), 9, kernel=3, stride=4)
+    return b.graph((b.conv("last", x, 5), b.table("end", small)))
+
+
+@pytest.mark.parametrize(
+    ("board", "lanes", "array", "size"),
+    [("ultra96", 16, (2, 1), (64, 48)), ("pynq-z2", 8, (3, 2), (32, 32)), ("kv260", 4, (1, 1), (16, 24))],
+)
+def test_tables_of_codes(board, lanes, array, size):
+    made = plan(bent(size, 20), lanes, array=array)
+    assert sum(step.table is not None for step in made.program.steps) >= 8
+    assert_frames_agree(*both(made, board))
+
+
 def test_windows_of_five_by_five():
     b = Builder(1)
     x = b.conv("a", b.input("x", (32, 40, 3)), 20, kernel=5, stride=2)

@@ -9,9 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codesign.errors import ModelRefused
 from codesign.ir import Graph, IntType, evaluate
+from codesign.layers import layers, places
 from codesign.onnx_io import export_integer, import_model, onnx_with_taps, quant_points
 from codesign.onnx_table import quantized_codes
 from codesign.ops import Table
+from codesign.plan import plan
 from tests.models import I8, Builder, random_feeds
 from tests.onnx_models import QONNX, nchw, nhwc, run_node, run_onnx, to_onnx
 from tests.test_onnx_import import same_function, text
@@ -230,3 +232,13 @@ def test_a_lookup_may_be_any_function():
     node = helper.make_node("Lookup", ["q", "mine", "values"], ["y.raw"], "f", domain="codesign")
     graph = import_model(of_codes([node], mine=np.float32(2.0**-4), values=values))
     np.testing.assert_array_equal(evaluate(graph, {"image": CODES})["y"], (values * 2**7)[CODES & 255])
+
+
+def test_inspect_names_a_table_and_the_step_it_is_part_of():
+    b = Builder(2)
+    graph = b.graph((b.conv("last", b.table("t", b.conv("a", b.input("image", (5, 6, 3)), 7, out=I8)), 4),))
+    assert [(layer.name, layer.op) for layer in layers(graph)] == [
+        ("a", "Conv 1x1"), ("t", "Table"), ("last", "Conv 1x1"),
+    ]  # fmt: skip
+    steps = places(plan(graph, 4).program)
+    assert steps["a"] == steps["t"] == "step 0" and steps["last"] == "step 1"

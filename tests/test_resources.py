@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,7 @@ def test_size_grows_with_every_constant():
         ("sampler", 3),
         ("mixer", 8),
         ("global_words", 8),
+        ("tables", 1),
     ):
         more = resources(replace(config, **{name: value}))
         assert more.luts > least.luts and more.ffs >= least.ffs
@@ -133,6 +135,16 @@ def test_gates_and_sums_of_maps_cost_nothing_where_there_are_none():
     assert all(u.name.startswith("global: ") for u in sums.units if u not in none.units)
     more = resources(EngineConfig(mixer=512, global_words=512))
     assert more.bram36 > max(gates.bram36, sums.bram36)
+
+
+@pytest.mark.parametrize("lanes", [4, 16, 64])
+def test_tables_are_a_copy_a_lane_and_cost_nothing_where_there_are_none(lanes):
+    none, some = (resources(EngineConfig(lanes=lanes, tables=n)) for n in (0, 1))
+    assert not any("table" in unit.name and "finish" not in unit.name for unit in none.units)
+    (held,) = (unit for unit in some.units if unit.name == "tables")
+    assert held.memory_luts == 2 * lanes * ceil(4 * 32 / 3)  # 64 rows of 4 entries, for each of two steps
+    assert some.dsps == none.dsps and some.bram36 == none.bram36
+    assert lanes * 90 < some.luts - none.luts < lanes * 200
 
 
 def test_over_budget_names_the_largest_and_a_remedy():
