@@ -21,6 +21,7 @@ from codesign.ir import Graph
 from codesign.ops import MaxPool, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.shipped import models
+from tests.engine.test_sampled import dysample
 from tests.models import I8, Builder, random_codenet_graph, random_mixing_graph, random_residual_graph
 from tests.test_estimate import verb
 
@@ -77,6 +78,7 @@ def moving_windows() -> Graph:
     x = b.conv("one", b.sampled("row", x, SampledDwConv(4, 2, taps="1x9"), out=I8), 40)
     x = b.sampled("alone", x, SampledDwConv(3, 4, taps="1x1", border=True), out=I8)
     x = b.conv("two", b.varied("tv", x, out=I8), 32)
+    x = b.sampled("still", x, SampledDwConv(0, 0, -128, 127, still=True), out=I8)
     return b.graph(
         (b.sampled("column", x, SampledDwConv(4, 2, 0, 63, (1, 1), "9x1", True)), b.varied("far", x, 2))
     )
@@ -86,6 +88,11 @@ def moving_windows() -> Graph:
 def test_windows_that_move_or_vary(board, lanes):
     """Words of 32 bytes are more than a port of the small board gives in a cycle: there the weights are waited for."""
     assert_frames_agree(*both(plan(moving_windows(), lanes), board))
+
+
+@pytest.mark.parametrize(("board", "lanes"), [("ultra96", 16), ("pynq-z2", 8)])
+def test_four_samples_that_become_pixels(board, lanes):
+    assert_frames_agree(*both(plan(dysample((24, 32, 40)), lanes), board))
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def deformable(shape: tuple[int, int, int], bound: int, stride: int = 1) -> Grap
 @case("sampled-row", (6, 12, 5), SampledDwConv(4, 3, taps="1x9"))
 @case("sampled-column", (12, 5, 6), SampledDwConv(4, 2, 0, 63, taps="9x1"))
 @case("sampled-one-tap", (7, 6, 10), SampledDwConv(3, 4, taps="1x1", border=True))
+@case("sampled-still", (6, 7, 5), SampledDwConv(0, 0, -128, 127, still=True))
 @case("sampled-border", (5, 6, 7), SampledDwConv(3, 2, border=True))
 @case("sampled-masks", (9, 6, 3), SampledDwConv(2, 1, -128, 127, (2, 2)))
 def sampled(

@@ -222,6 +222,10 @@ AT_ONCE = 500
         (2, "picks"),
         (1, "mixed-weights"),
         (4, "mixed-weights-int8"),
+        (4, "sampled-column"),
+        (1, "sampled-border"),
+        (4, "varied-stride-2"),
+        (16, "varied"),
     ],
 )
 def test_arbitrary_programs_under_sanitizers(lanes, name):
