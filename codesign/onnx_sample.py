@@ -36,6 +36,8 @@ def border_deform_conv(site: Site) -> Value:
     """codesign::BorderDeformConv(x, w, p[, b]): p are 2 offsets; positions outside are those of the border."""
     x = site.feature(0)
     op = _operator(site, (0, 0))
+    if (strides := site.wholes("strides", (1, 1))) != (1, 1):
+        site.note(f"has strides {list(strides)}, expected 1", "Sample every pixel.")
     if op is not None:
         op = replace(op, border=True)
     samples = None if op is None else _samples(site, op, 2.0**-op.grid)

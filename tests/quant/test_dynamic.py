@@ -256,6 +256,8 @@ IMPORTS = [
     ("dysample", attrs(WINDOW, pads=[1, 1, 1, 1]),
      f"BorderDeformConv '{WINDOW}': has a 1x1 kernel with pads [1, 1, 1, 1], "
      "expected 1x1 with pads 0. Use 1x1, pads 0."),
+    ("dysample", attrs(WINDOW, strides=[2, 2]),
+     f"BorderDeformConv '{WINDOW}': has strides [2, 2], expected 1. Sample every pixel."),
     ("dysample", rewire(WINDOW, 2, "block.pw.conv"),
      f"BorderDeformConv '{WINDOW}': its offsets have 6 channels, expected 2. "
      "The file contradicts itself: export it again."),
