@@ -51,13 +51,20 @@ def part_orders(graph: Graph, made: Iterable[Draft], lanes: int) -> dict[str, In
 def gate_orders(work: Iterable[Work], lanes: int) -> dict[str, Ints]:
     """Orders of the tensors that hold gates, for the words that these multiply."""
     orders: dict[str, Ints] = {}
+    work = list(work)
+    makers = {w.draft.stores: w.draft for w in work}
     for w in work:
         view = w.draft.offset if w.draft.window is not None and w.draft.window.mixing is not None else ()
         if not view or len({s[0] for s in view}) > 1 or view[0][0] in orders:
             continue
         channels = np.array([s[1] for s in view] + [-1])
         rest = sorted(set(range(int(channels.max()) + 1)) - set(channels.tolist()))
-        orders[view[0][0]] = np.concatenate([channels[gates_of(w, lanes)], _words(rest, lanes)])
+        tensor, order = view[0][0], np.concatenate([channels[gates_of(w, lanes)], _words(rest, lanes)])
+        while tensor not in orders:
+            orders[tensor] = order
+            maker = makers.get(tensor)
+            if maker is not None and maker.table is not None and maker.dense is None and maker.window is None:
+                tensor = maker.view[0][0]  # looked up in a step of its own, word by word
     return orders
 
 

@@ -21,6 +21,7 @@ from codesign.ops import (
     SampledDwConv,
     Shuffle,
     Slice,
+    Table,
 )
 from codesign.ops.depth_to_space import PHASES
 
@@ -182,6 +183,10 @@ def _is_free(graph: Graph, by_name: Mapping[str, Node], name: str) -> bool:
     if name in graph.inputs:
         return True
     node = by_name.get(name)
+    while node is not None and isinstance(node.op, Table):  # which is looked up where the codes are stored
+        source = node.inputs[0]
+        alone = len(graph.users[source]) == 1 and source not in graph.outputs
+        node = by_name.get(source) if alone else None
     producer = by_name.get(node.inputs[0]) if node is not None and isinstance(node.op, Requant) else None
     return producer is not None and isinstance(producer.op, Conv | Add | MixedConv)
 

@@ -11,7 +11,7 @@ from codesign import passes
 from codesign.csim import Simulator
 from codesign.errors import PlanError
 from codesign.ir import Graph, IntType, evaluate
-from codesign.ops import Concat, GlobalSum, Mix, MixedConv, Pick, Shuffle, Slice
+from codesign.ops import Concat, GlobalSum, Mix, MixedConv, Pick, Shuffle, Slice, Table
 from codesign.plan import plan
 from codesign.program import status_text
 from tests.engine.cases import averaged, gated, mixed, picked
@@ -209,8 +209,29 @@ def test_lanes_that_do_not_meet(made, refused):
         assert_exact(prepared, feeds, lanes)
 
 
-def test_what_meets_already_is_left_alone():
-    graph = random_mixing_graph(2)
+def looked_up() -> Graph:
+    """Gates of a table, as those of a sigmoid are; two branches that are windows of one map."""
+    b = Builder(3)
+    x = b.conv("x", b.input("image", (7, 6, 3)), 10, kernel=3)
+    both = b.add("both", Concat(), b.dwconv("left", x), b.dwconv("right", x))
+    values = b.const("values", np.arange(256)[::-1], U8)
+    b.add("y", Mix(2), both, b.add("t", Table(U8), b.gates("g", both, 20), values))
+    return b.graph((b.requant("y"),))
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_gates_that_are_looked_up(lanes, fuse):
+    """Where the convolution's codes are stored, or in a step of its own."""
+    graph = looked_up()
+    steps = plan(graph, config=generic(lanes), fuse=fuse).program.steps
+    assert sum(s.table is not None for s in steps) == 1
+    assert_exact(graph, random_feeds(graph, batch=2), lanes, fuse=fuse)
+
+
+@pytest.mark.parametrize("made", [lambda: random_mixing_graph(2), looked_up])
+def test_what_meets_already_is_left_alone(made):
+    graph = made()
     assert [n.name for n in passes.own_gates(graph).nodes] == [n.name for n in graph.nodes]
 
 
