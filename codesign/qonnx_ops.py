@@ -23,6 +23,7 @@ from qonnx.transformation.base import Transformation
 from codesign.ir import Array, IntType, TensorType
 from codesign.ops import DeformDwConv, SampledDwConv, VariedDwConv
 from codesign.ops.op import corner_products
+from codesign.qonnx_mix import MIXING
 
 Floats = npt.NDArray[np.float64]
 DOMAIN = "codesign"
@@ -208,7 +209,7 @@ class VariedConv(CustomOp):  # type: ignore[misc]
 
 
 DEFORMABLE = (SquareDeformConv, BoundedDeformConv, ModulatedDeformConv, BorderDeformConv)
-custom_op = {op.__name__: op for op in (*DEFORMABLE, VariedConv)}
+custom_op = {op.__name__: op for op in (*DEFORMABLE, VariedConv, *MIXING)}
 
 
 class DeformAsConv(Transformation):  # type: ignore[misc]

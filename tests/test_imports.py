@@ -52,7 +52,7 @@ ALLOWED = {
     "codesign/roofline.py": COMPILER | {"matplotlib"},
     "codesign/compare_pictures.py": COMPILER | {"matplotlib"},
     "codesign/explore.py": COMPILER | {"optuna"},
-    "codesign/qonnx_ops.py": COMPILER | {"qonnx"},  # loaded by qonnx alone
+    "codesign/qonnx_": COMPILER | {"qonnx"},  # loaded by qonnx alone
     "codesign/draw.py": ON_BOARD_MODULES | {"numpy", "PIL"},
     "codesign/metrics.py": ON_BOARD_MODULES | {"numpy", "faster_coco_eval"},
     "codesign/cli": COMPILER | {"PIL", "typer", "rich", "click"},

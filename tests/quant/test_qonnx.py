@@ -342,15 +342,72 @@ def test_weights_of_each_pixel_s_own_compute_what_their_body_computes(h, w, c, s
     wrapper.set_tensor_datatype("w", DataType["INT4"])
     wrapper = wrapper.transform(InferDataTypes())
     assert wrapper.get_tensor_datatype("y").name == "INT15"  # 9 * 128 * 8
+    one = model.graph.node[0]
     assert getCustomOp(one).verify_node() == []
     one.input.pop()
     assert getCustomOp(one).verify_node() == ["has 1 inputs, expected 2"]
 
 
+def one_of(kind, feeds, **attributes):
+    """A model of one node, its body with it."""
+    infos = [helper.make_tensor_value_info(k, TensorProto.FLOAT, v.shape) for k, v in feeds.items()]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    one = helper.make_node(kind, list(feeds), ["y"], "n", domain=OWN, **attributes)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(OWN, 1)]
+    model = helper.make_model(
+        helper.make_graph([one], "one", infos, out), opset_imports=opsets, ir_version=10
+    )
+    model.functions.extend(f for f in functions() if f.name == kind)
+    return model
+
+
+def codes(rng, low, high, shape, step):
+    return (rng.integers(low, high, shape) * step).astype(np.float32)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(["ChannelMix", "PickOrMix", "MixedConv"]), SIDES, SIDES, st.sampled_from([1, 3]), SEEDS
+)
+def test_nodes_with_gates_compute_what_their_bodies_compute(kind, h, w, kernel, seed):
+    rng = np.random.default_rng(seed)
+    x, parts = codes(rng, -128, 128, (1, 4, h, w), 2.0**-5), 2
+    feeds = {"x": x, "r": codes(rng, 0, 256, (1, 2 if kind == "PickOrMix" else 4, 1, 1), 2.0**-8)}
+    own = {"parts": parts} if kind == "ChannelMix" else {"parts": parts, "threshold": 0.5}
+    if kind == "MixedConv":
+        feeds = {
+            "x": x,
+            "w": codes(rng, -127, 128, (3, 3 * 4, kernel, kernel), 2.0**-6),
+            "r": codes(rng, 0, 256, (1, 3, 1, 1), 2.0**-8),
+            "s": codes(rng, 1, 2, (3, 1, 1, 1), 2.0**-2),
+            "b": codes(rng, -99, 99, (3,), 2.0**-7),
+        }
+        own = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [1, 1],
+            "pads": [kernel // 2] * 4,
+            "experts": 3,
+            "bits": 4,
+        }
+    model = one_of(kind, feeds, **own)
+    wrapper = ModelWrapper(copy.deepcopy(model)).transform(InferShapes())
+    expected = run_onnx(model, feeds)["y"]
+    assert tuple(wrapper.get_tensor_shape("y")) == expected.shape
+    np.testing.assert_array_equal(execute_onnx(wrapper, feeds)["y"], expected)
+    one = model.graph.node[0]
+    assert getCustomOp(one).verify_node() == []
+    one.input.append("more")
+    del one.attribute[:]
+    count, names = len(one.input), ", ".join(getCustomOp(one).get_nodeattr_types())
+    assert getCustomOp(one).verify_node() == [
+        f"has {count} inputs, expected {count - 1}", f"lacks {names}, expected these attributes"
+    ]  # fmt: skip
+
+
 def test_every_node_of_ours_is_found_by_its_domain_alone():
     assert is_custom_op(OWN)
     ours = {f.name for f in functions() if f.domain == OWN}
-    assert len(ours) == 5 and all(is_custom_op(OWN, name) for name in ours)
+    assert len(ours) == 8 and all(is_custom_op(OWN, name) for name in ours)
     assert not is_custom_op(OWN, "RoundDeformConv")
 
 
