@@ -73,7 +73,7 @@ def mixture(bank: Tensor, r: Tensor) -> Tensor:
     """Weights of each image: bank (cout, K * cin, kh, kw) and r (N, K, 1, 1) -> (N, cout, cin, kh, kw)."""
     cout, _, kh, kw = bank.shape
     n, experts = r.shape[:2]
-    kernels = bank.view(cout, experts, -1).transpose(0, 1).reshape(experts, -1)
+    kernels = bank.reshape(cout, experts, -1).transpose(0, 1).reshape(experts, -1)
     return (r.flatten(1) @ kernels).view(n, cout, -1, kh, kw)
 
 
@@ -149,7 +149,7 @@ class QuantMixedConv2d(QuantWeightBiasInputOutputLayer, nn.Module):
             return weights
         n, cout, cin, kh, kw = weights.shape
         rounded = self.mixed.quantize(_channels_first(weights))
-        return rounded.view(cout, n, cin, kh, kw).transpose(0, 1)
+        return rounded.reshape(cout, n, cin, kh, kw).transpose(0, 1)
 
     def _bias(self, x: Any) -> Tensor | None:
         """In whole steps of the accumulator where all else is quantized."""

@@ -1,5 +1,6 @@
 """Operators whose factors are computed from the image: their formulas, and their twins."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,19 @@ def test_each_image_has_the_weights_that_its_gates_mix(kernel):
         wanted = nn.functional.conv2d(x[n : n + 1], weight, op.bias, padding=kernel // 2)
         torch.testing.assert_close(op(x, r)[n : n + 1], wanted)
     assert torch.autograd.gradcheck(op, (x.requires_grad_(), r.requires_grad_()))
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_the_order_in_memory_does_not_matter(name):
+    """Training keeps maps and weights with their channels last."""
+    quantized = copy.deepcopy(twin(name)).train()
+    x = images(2, SIZE)
+    (wanted,) = quantized(x)
+    (got,) = quantized.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    got.square().sum().backward()
+    torch.testing.assert_close(
+        got, wanted, atol=quantized.head.act.act_quant.scale().item(), rtol=0
+    )  # sum order
 
 
 def test_channels_times_their_gates_by_hand():
@@ -157,6 +171,12 @@ def test_the_same_bits_from_torch_to_the_cpp(name):
     assert len(np.unique(gates)) > 2
     if name == "selective-kernel":  # but where one of them is cut off at 255
         assert set(np.unique(gates[..., :8] + gates[..., 8:])) <= {255, 256}
+
+
+@pytest.mark.parametrize("preset", ["w8a8", "w4a8-m3", "w4a4"])
+@pytest.mark.parametrize("name", ["condconv-dense", "selective-kernel"])
+def test_other_presets(name, preset):
+    assert_the_same_bits_everywhere(twin(name, preset))
 
 
 @pytest.mark.parametrize("name", MIXED)
