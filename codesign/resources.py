@@ -290,6 +290,12 @@ def _near(config: EngineConfig) -> tuple[Unit, ...]:
     )
 
 
+def _branches(config: EngineConfig) -> tuple[Unit, ...]:
+    """A byte of a word against a threshold; ends of address, lane and target; the fields."""
+    checks = comparison_luts(9) + 6 * comparison_luts(INTEGER)
+    return (Unit("branches", logic_luts=choice_luts(config.lanes, 8) + checks, ffs=2 * INTEGER + 8),)
+
+
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
     n, arrays, ultra = config.lanes, config.arrays, bool(config.ultra)
@@ -327,5 +333,6 @@ def resources(config: EngineConfig) -> Resources:
         memory("load: chunks", 2 * config.chunk_words, 8 * n),
         memory("store: chunks", 2 * config.chunk_words, 9 * n),
         *(_near(config) if config.near_words >= LEAST_NEAR else ()),
+        *(_branches(config) if config.branches else ()),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip

@@ -56,11 +56,11 @@ void mix_maps(const Step &step, int half, typename Types<C>::Stream &in,
   typename Types<C>::Accs acc = zeros<typename Types<C>::Accs>(), sum = acc, best = acc;
   int to = 0, from = Gates<C>::kWords, filled = 0;
   int part = 0, group = 0, at = 0;  // at: the word of that part and group
-Word:
+Part:
   for (int i = 0; i < total; ++i) {
     #pragma HLS PIPELINE II=1
     #pragma HLS DEPENDENCE variable=mixed inter false
-    Trace::iteration("Word", 1, 18, i == 0);
+    Trace::iteration("Part", 1, 18, i == 0);
     if (i >= step.groups) {  // the pixel before is complete
       Trace::read("mixed", 0, from + at);
       Trace::read("gates", 0, picks ? group : at);

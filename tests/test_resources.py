@@ -88,6 +88,7 @@ def test_size_grows_with_every_constant():
         ("mixer", 8),
         ("global_words", 8),
         ("tables", 1),
+        ("branches", 1),
     ):
         more = resources(replace(config, **{name: value}))
         assert more.luts > least.luts and more.ffs >= least.ffs

@@ -13,11 +13,16 @@ from codesign import vectors, vectors_steps
 from codesign.bundle import Bundle, load
 from codesign.csim import Engine
 from codesign.digest import design_digest
+from codesign.emit import sources
 from codesign.errors import CodesignError
 from codesign.images import read_image
+from codesign.near import spilled
+from codesign.plan import plan
 from codesign.program import POINTWISE, WINDOWS
 from codesign.shipped import samples
+from codesign.vectors_steps import cosim_steps, step_frames
 from tests.mini import bundle_of_mini
+from tests.models import random_feeds, random_mixing_graph
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="g++ is not installed: vectors come from C++"
@@ -179,3 +184,23 @@ def test_they_are_written_once(bundle: Bundle, tmp_path: Path) -> None:
 def test_the_memory_of_co_simulation_is_the_depth_of_the_ports(bundle: Bundle) -> None:
     top = (bundle.hls / "top.cpp").read_text()
     assert top.count(f"depth={vectors_steps.COSIM_WORDS}\n") == top.count("m_axi ") == 4
+
+
+def test_steps_with_gates_and_computed_weights_run_alone() -> None:
+    """Each kind in a memory of its own, with the bank that it mixes or the tiles that a step before has made.
+
+    `step_frames` compares what such a step computes with what it did in its program.
+    """
+    graph = random_mixing_graph(2)
+    planned = plan(graph, 4)
+    program, config = planned.program, planned.config
+    steps, left_out = cosim_steps(program, config)
+    chosen = [program.steps[i] for i in steps]
+    assert left_out == 0 and {s.mixing.kind for s in chosen if s.mixing} == {"maps", "pick", "int4", "int8"}
+    assert sum(s.weights is not None for s in chosen) == 2 and any(s.window == "global" for s in chosen)
+    far = spilled(program, config.near_words)
+    memory = np.zeros(max(program.memory_words, far.memory_words) * 4, np.uint8)
+    memory[: program.memory().size] = program.memory()
+    feed = {name: codes[0] for name, codes in random_feeds(graph).items()}
+    frames = step_frames(program, far, config, Engine(sources(config)), memory, feed, steps)
+    assert len(frames) == len(steps) and all(frame.checks[0][2].any() for frame in frames)

@@ -14,7 +14,7 @@ from quant.ablation.costs import Cost, costs
 from quant.ablation.runs import SETS, Run, accuracy_of, backbone, perform, read_recipes, recipe_of, runs
 from quant.ablation.studies import PUBLISHED, Study
 from quant.data.specs import load
-from quant.pipeline import configuration
+from quant.pipeline import configuration, opened
 from quant.recipe import Recipe
 from quant.train import Report
 
@@ -40,7 +40,8 @@ def ablate(
     """Do what is missing of a study in `out`, and return its table. A killed one goes on where it was.
 
     `variants`: only these are trained now. `integers`: those that the engine runs are quantized too.
-    Studies may share a folder: what both have is trained once. Raises AblationError for an unknown variant.
+    Studies may share a folder: what both have is trained once. Raises AblationError for an unknown variant,
+    and for a `start` with a seed of the study's own.
     """
     say = say or (lambda _: None)
     known = study.names
@@ -52,6 +53,11 @@ def ablate(
     if bad := [d for d in data if d not in SETS] or (not data and ["nothing"]):
         raise AblationError(
             f"ablation: {', '.join(bad)} is no data of it, expected {', '.join(SETS)}. Name one."
+        )
+    if start is not None and (theirs := opened(start).seed) < seeds:
+        raise AblationError(
+            f"ablation: {start} was trained with seed {theirs}, expected none of the ablation's own, 0 to {seeds - 1}: "
+            "the decoder of its operator would begin as its own did, and fit the rest at once. Train it with another."
         )
     recipes = read_recipes(data)
     first = recipes[data[0]]

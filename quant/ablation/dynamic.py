@@ -22,6 +22,7 @@ DYNAMIC = (
     Variant("involution", "Involution, 4 groups", {"spatial": "involution"}),
     Variant("tvconv", "TVConv", {"spatial": "tvconv"}),
     Variant("dysample", "depthwise 3x3, DySample for nearest x2", {"spatial": "dysample"}),
+    Variant("skip", "depthwise 3x3 and 1x1, the same again where a frame needs it", {"spatial": "skip"}),
     Variant("squeeze-excite", "squeeze and excitation", {"spatial": "squeeze-excite"}),
     Variant("selective-kernel", "Selective Kernel, 3x3 and 5x5", {"spatial": "selective-kernel"}),
     Variant("pick-or-mix", "Pick-or-Mix, sets of 2", {"spatial": "pick-or-mix"}),

@@ -151,7 +151,11 @@ def random_graph(seed: int, size: int) -> Graph:
         out = I8 if rng.random() < 0.3 else U8
         bits = I8 if rng.random() < 0.3 else IntType(4)
         stride = int(rng.integers(1, 3))
-        match int(rng.integers(0, 12)):
+        match int(rng.integers(0, 14)):
+            case 12:
+                made = b.table(name, x, out)
+            case 13:
+                made = b.table(name, b.dwconv(f"{name}.dw", x, stride, bits=bits, out=out), out)
             case 10:
                 made = b.conv(f"{name}.pw", x, int(rng.integers(1, 24)), bits=bits, out=out)
                 made = b.conv(name, b.dwconv(f"{name}.dw", made, stride, out=I8), int(rng.integers(1, 24)))
@@ -286,7 +290,7 @@ def test_depths_of_streams_change_no_bit_and_hang_nothing(seed, size, depths, bo
         for s in region["streams"]
     ]
     assert {(s["name"], s["depth"]) for s in found if s["name"] in depths} <= set(depths.items())
-    assert len(found) >= len(depths)
+    assert len(found) >= len(depths) or not made.program.steps  # views alone run nothing
     assert_equal(got, evaluate(graph, feeds, reference=True))
 
 

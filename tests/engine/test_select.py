@@ -9,10 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codesign import cycles
+from codesign.board import load_board
 from codesign.csim import Simulator
+from codesign.emit import sources
 from codesign.errors import PlanError
+from codesign.estimate import estimate
 from codesign.ir import Graph, evaluate
-from codesign.ops import Concat, MaxPool, Select, Slice, Upsample
+from codesign.latency import Ways
+from codesign.ops import Concat, MaxPool, Mix, MixedConv, Select, Slice, Upsample
 from codesign.plan import plan
 from codesign.program import Program
 from codesign.walk import walk
@@ -31,7 +36,9 @@ def network(draw: st.DrawFn) -> Graph:
     for i in range(draw(st.integers(2, 12))):
         x = draw(st.sampled_from(maps))
         kind = draw(
-            st.sampled_from(["conv", "dw", "pool", "mix", "up", "select", "select", "select", "gate"])
+            st.sampled_from(
+                ["conv", "dw", "pool", "parts", "gated", "mixed", "select", "select", "select", "gate"]
+            )
         )
         if kind == "conv":
             maps.append(b.conv(f"n{i}", x, SHAPE[2], kernel=draw(st.sampled_from([1, 3]))))
@@ -39,10 +46,16 @@ def network(draw: st.DrawFn) -> Graph:
             maps.append(b.dwconv(f"n{i}", x))
         elif kind == "pool":
             maps.append(b.add(f"n{i}", MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), x))
-        elif kind == "mix":
+        elif kind == "parts":
             part = b.add(f"n{i}.part", Slice(0, 3), x)
             rest = b.add(f"n{i}.rest", Slice(3, SHAPE[2]), draw(st.sampled_from(maps)))
             maps.append(b.add(f"n{i}", Concat(), *draw(st.permutations([part, rest]))))
+        elif kind == "gated":
+            b.add(f"n{i}", Mix(), x, b.gates(f"n{i}.g", draw(st.sampled_from(maps)), SHAPE[2]))
+            maps.append(b.requant(f"n{i}"))
+        elif kind == "mixed":
+            share = b.gates(f"n{i}.g", draw(st.sampled_from(maps)), 3)
+            maps.append(b.mixed_conv(f"n{i}", x, share, SHAPE[2], MixedConv()))
         elif kind == "gate" and len(gates) < 4:
             gates.append(b.gate(f"n{i}", b.add(f"n{i}.in", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), x)))
         else:
@@ -97,6 +110,30 @@ def both_ways() -> tuple[Graph, dict[str, np.ndarray]]:
 def test_every_kind_of_simulation(kind, lanes):
     graph, feeds = both_ways()
     assert_equal(simulate(graph, feeds, lanes, kind=kind), evaluate(graph, feeds, reference=True))
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_estimate_and_simulation_agree_on_every_way(lanes):
+    """What is skipped is neither computed nor moved, and each frame takes what its own way is estimated to."""
+    graph, feeds = both_ways()
+    planned, board = plan(graph, config=generic(lanes)), load_board("ultra96")
+    names = [s.nodes for s in planned.program.steps]
+    ways = Ways(graph, planned.program, planned.config, board, names)
+    taken = evaluate(graph, feeds, keep=["gate.q", "exit.q"])
+    gates = {"block0": taken["gate.q"] < 0, "block1": feeds["given"] < 0, "hm": taken["exit.q"] < -20}
+    seen = {}
+    for k in range(12):
+        jumps = {i: bool(gates[name][k].item()) for i, name in ways.branches.items()}
+        if tuple(jumps.values()) in seen or len(seen) == 4:
+            continue
+        cost = estimate(planned.program, planned.config, board, jumps=jumps)
+        counted = cycles.simulate(
+            sources(planned.config), planned.program, board, feeds={n: f[k] for n, f in feeds.items()}
+        )
+        assert (cost.read_bytes, cost.written_bytes) == (counted.read_bytes, counted.written_bytes)
+        assert cost.cycles == pytest.approx(counted.cycles, rel=0.06)
+        seen[tuple(jumps.values())] = cost.cycles
+    assert len(seen) == 4 == len(set(seen.values()))
 
 
 def run_steps(program: Program, jumps: dict[int, bool]) -> set[str]:

@@ -16,6 +16,7 @@ from codesign.board import load_board
 from codesign.estimate import Estimate, StepCost
 from quant.models import ModelConfig, build
 from tests.kernels import needs_deform_conv
+from tests.quant.runs import small_run
 
 pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
@@ -273,6 +274,21 @@ def test_a_killed_ablation_goes_on_and_ends_as_one_that_was_not(
     ]
     recipe = json.loads((tmp_path / "cut" / "second" / "deform-free-0" / "recipe.json").read_text())
     assert recipe["start"].endswith("cut/first/deform-free-0") and recipe["options"]["offsets"] == "free"
+
+
+def test_a_decoder_does_not_begin_as_that_of_the_network_it_begins_with(small: None, tmp_path: Path) -> None:
+    """Drawn with the parent's seed, its own operator's decoder would: that one alone would fit the backbone."""
+    parent = small_run(tmp_path / "parent", seed=1)
+    message = (
+        f"ablation: {parent} was trained with seed 1, expected none of the ablation's own, 0 to 1: the decoder of its "
+        "operator would begin as its own did, and fit the rest at once. Train it with another."
+    )
+    with pytest.raises(AblationError) as refused:
+        ablate(tmp_path / "a", ("first",), ("dw3x3",), 2, parent)
+    assert str(refused.value) == message and not (tmp_path / "a").exists()
+    recipes = runs.read_recipes(("first",))
+    (run,) = runs.runs(tmp_path, recipes, ("deform-rounded",), 1)
+    assert runs.recipe_of(run, recipes, tmp_path).seed == run.seed == 0
 
 
 @needs_deform_conv
