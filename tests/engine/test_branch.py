@@ -160,7 +160,7 @@ def test_decode_gives_branches_back():
 
 BAD_BRANCHES = [
     ("kOffsetAddress", 0), ("kOffsetAddress", -1), ("kOffsetAddress", 1 << 30), ("kOffsetLane", 4), ("kOffsetLane", -1),
-    ("kSampleMasked", 0), ("kSampleMasked", 3), ("kSampleMasked", 10_000), ("kSampleMasked", -1),
+    ("kSampleFlags", 0), ("kSampleFlags", 3), ("kSampleFlags", 10_000), ("kSampleFlags", -1),
     ("kSampleMaskLow", 2), ("kSampleMaskHigh", 1), ("kLoadCount", 1), ("kHeight", 1), ("kNear", 1),
 ]  # fmt: skip
 
