@@ -89,10 +89,9 @@ def test_snakes_of_tanh_codes():
 
 
 @needs_deform_conv
-@pytest.mark.parametrize("preset", ["w8a8", "w4a8-dw8-m3"])
-@pytest.mark.parametrize("name", BLOCKS)
-def test_other_presets(name, preset):
-    assert_the_same_bits_everywhere(twin(name, preset))
+@pytest.mark.parametrize("name", ["dcnv4", "dysample", "snake", "tvconv"])
+def test_weights_of_eight_bits_and_scales_with_a_mantissa(name):
+    assert_the_same_bits_everywhere(twin(name, "w4a8-dw8-m3"))
 
 
 @pytest.mark.parametrize("moves", [True, False])
