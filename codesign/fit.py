@@ -187,7 +187,7 @@ def needs(
             if window.tables is not None:
                 need("window_groups", 1 if w.divisible else len(w.order), where)
         if w.draft.dense is None and window is None and not w.draft.spread:
-            need("input_words", len(w.order), where)  # of a pixel that is only moved
+            need("input_words", 1 if w.divisible else len(w.order), where)  # of a pixel that is only moved
         if w.draft.spread:  # one pixel of each phase at a time, in rows of two segments
             need("input_words", len(w.order), where)
             need("max_segments", 2, where)
@@ -234,6 +234,7 @@ def grown(
     filtered = [w for w in windows if w.divisible and w.draft.window and w.draft.window.tables is not None]
     summed = [len(w.order) for w in work if w.draft.window and w.draft.window.kind == "global"]
     whole = min(max(summed, default=0), MOST_SUMMED)
+    moved = [len(w.order) for w in work if w.draft.dense is None and w.draft.window is None]
     groups = max((w.most_words(slots, rows) for w in filtered), default=1)
     sizes = [size for w in work for size in w.matrices(len(layouts[w.draft.stores].order), arrays)]
     tiles = max(
@@ -245,7 +246,7 @@ def grown(
     pool_groups = max((min(n, max(1, limits.line_words // width)) for width, n in pools), default=1)
     return replace(
         config, row_words=rows, window_groups=max(config.window_groups, groups, whole), weight_tiles=tiles,
-        global_words=max(config.global_words, whole),
+        global_words=max(config.global_words, whole), input_words=max(config.input_words, *moved, 1),
         output_words=max(config.output_words, words), pool_words=max(config.pool_words, pool_words),
         pool_groups=max(config.pool_groups, pool_groups),
     )  # fmt: skip

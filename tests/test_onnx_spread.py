@@ -125,13 +125,14 @@ def test_depth_to_space_before_and_behind_the_quantizer(mode, late):
 def test_what_the_operators_become():
     f, rng = File((3, 4, 5)), np.random.default_rng(2)
     x = f.quant("x0", "x")
-    f.add(
-        "ConvTranspose", [x, f.weight("up.weight", rng.integers(-7, 8, (5, 6, 2, 2)))], "up", strides=[2, 2]
-    )
-    wide = f.quant("up", "wide", 0.25)
-    f.quant(f.add("Sum", [wide, wide], "twice"), "y")
+    for name in ("up", "also"):
+        weight = f.weight(f"{name}.weight", rng.integers(-7, 8, (5, 6, 2, 2)))
+        f.add("ConvTranspose", [x, weight], name, strides=[2, 2])
+    sides = [f.quant("up", "wide", 0.25), f.quant("also", "wider", 0.25)]
+    f.quant(f.add("Sum", sides, "both"), "y")
     graph = import_model(f.model("y"))
     assert [str(node.op) for node in graph.nodes if isinstance(node.op, Add | DepthToSpace)] == [
+        "DepthToSpace()",
         "DepthToSpace()",
         "Add(left=0, right=0)",
     ]

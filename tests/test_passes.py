@@ -95,6 +95,7 @@ def test_networks_are_left_as_they_are(seed):
         "share_equal_nodes",
         "own_phases",
         "still_windows",
+        "own_gates",
         "drop_dead",
     ]
 
