@@ -131,7 +131,7 @@ def test_estimate_and_simulation_agree_on_every_way(lanes):
             sources(planned.config), planned.program, board, feeds={n: f[k] for n, f in feeds.items()}
         )
         assert (cost.read_bytes, cost.written_bytes) == (counted.read_bytes, counted.written_bytes)
-        # A formula against a simulation; so small a frame is mostly the starts of steps, which formulas round up.
+        # A formula of each step against a simulation, in a frame of short steps whose starts count.
         assert cost.cycles == pytest.approx(counted.cycles, rel=0.06)
         seen[tuple(jumps.values())] = cost.cycles
     assert len(seen) == 4 == len(set(seen.values()))
