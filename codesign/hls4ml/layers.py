@@ -11,15 +11,19 @@ import numpy as np
 from hls4ml.model.attributes import Attribute, ConfigurableAttribute, TypeAttribute, WeightAttribute
 from hls4ml.model.layers import Activation, Constant, Layer
 from hls4ml.model.optimizer import OptimizerPass
-from hls4ml.model.types import FixedPrecisionType, UnspecifiedPrecisionType
+from hls4ml.model.types import UnspecifiedPrecisionType
 
-from codesign.ir import IntType
+from codesign.hls4ml.fixed import range_of
 
 GEOMETRY = ("in_height", "in_width", "out_height", "out_width", "n_chan")
 WINDOW = ("stride_height", "stride_width", "max_offset")
 
 
-class SquareDeform2D(Layer):
+class ExactLayer(Layer):
+    """A layer of ours: its result type alone rounds and saturates."""
+
+
+class SquareDeform2D(ExactLayer):
     """Inputs: the map (H, W, C) and the offsets (H', W', 1). `weight_data` (3, 3, C, 1) or, before hls4ml has made a
     channels-first model channels-last, (C, 1, 3, 3); `bias_data` (C,). Result (H', W', C).
     """
@@ -83,15 +87,15 @@ class FoldSquareDeform(OptimizerPass):
         return True
 
 
-class MergeSquareDeformQuantizer(OptimizerPass):
-    """The quantizer behind the layer becomes its result type, as hls4ml does for its own convolutions."""
+class MergeExactQuantizer(OptimizerPass):
+    """The quantizer behind a layer of ours becomes its result type, as hls4ml does for its own convolutions."""
 
     def match(self, node: Any) -> bool:
         if not isinstance(node, Activation) or node.get_attr("activation") != "linear":
             return False
         layer = node.get_input_node(node.inputs[0])
         return (
-            isinstance(layer, SquareDeform2D)
+            isinstance(layer, ExactLayer)
             and node.get_attr("quantizer") is not None
             and isinstance(layer.get_output_variable().type.precision, UnspecifiedPrecisionType)
             and len(layer.get_output_nodes()) == 1
@@ -111,7 +115,7 @@ class TypeFixedQuantizer(OptimizerPass):
         return (
             isinstance(node, Activation)
             and bool(node.get_attr("fixed_quantizer"))
-            and _open(node.get_output_variable().type)
+            and is_open(node.get_output_variable().type)
         )
 
     def transform(self, model: Any, node: Any) -> bool:
@@ -128,15 +132,15 @@ class InferSquareDeformTypes(OptimizerPass):
     def match(self, node: Any) -> bool:
         return (
             isinstance(node, SquareDeform2D)
-            and not _open(node.get_input_variable().type)
-            and any(_open(node.types[name]) for name in ("weight_t", "bias_t", "accum_t", "result_t"))
+            and not is_open(node.get_input_variable().type)
+            and any(is_open(node.types[name]) for name in ("weight_t", "bias_t", "accum_t", "result_t"))
         )
 
     def transform(self, model: Any, node: Any) -> bool:
         default = model.config.backend.convert_precision_string(model.config.model_precision["default"])
         for name in ("weight", "bias"):
             type_ = node.types[f"{name}_t"]
-            if _open(type_):
+            if is_open(type_):
                 quantizer = node.get_attr(f"{name}_quantizer")
                 type_.name = f"{node.name}_{name}_t"
                 type_.precision = default if quantizer is None else quantizer.hls_type
@@ -147,29 +151,17 @@ class InferSquareDeformTypes(OptimizerPass):
         )
         exact = sum_type(x, weight, bias)
         for name in ("accum_t", "result_t"):
-            if _open(node.types[name]):
+            if is_open(node.types[name]):
                 node.types[name].name = f"{node.name}_{name}"
                 node.types[name].precision = exact
         return False  # in place: the graph is as it was
 
 
-def _open(type_: Any) -> bool:
+def is_open(type_: Any) -> bool:
     return isinstance(type_.precision, UnspecifiedPrecisionType)
 
 
 def sum_type(x: Any, weight: Any, bias: Any) -> Any:
     """The type of nine products and a bias, none of which it rounds or wraps."""
 
-    def limits(p: Any) -> tuple[int, int, int]:
-        """(lowest code, highest code, fraction bits); hls4ml's integer types have no fraction."""
-        fraction = p.width - p.integer
-        codes = IntType(p.width, bool(p.signed))
-        return codes.min, codes.max, fraction
-
-    (x_low, x_high, fx), (w_low, w_high, fw), (b_low, b_high, fb) = limits(x), limits(weight), limits(bias)
-    fraction = max(fx + fw, fb)
-    corners = [a * b << (fraction - fx - fw) for a in (x_low, x_high) for b in (w_low, w_high)]
-    low = 9 * min(0, *corners) + min(0, b_low << (fraction - fb))
-    high = 9 * max(0, *corners) + max(0, b_high << (fraction - fb))
-    codes = IntType.holding(low, high)
-    return FixedPrecisionType(codes.bits, codes.bits - fraction, codes.signed)
+    return ((range_of(x) * range_of(weight)).sums(9) + range_of(bias).sums(1)).type

@@ -40,7 +40,7 @@ class Cost:
     """
 
     streams: tuple[Stream, ...]
-    multipliers: dict[str, int]  # by layer: weights that are not zero
+    multipliers: dict[str, int]  # by layer: weights that are not zero; where the frame decides them, all
     turns: dict[str, int]  # by layer: cycles of a frame at best, a pixel a cycle or as its contract says
 
     @property
@@ -57,8 +57,8 @@ def cost(design: Any) -> Cost:
             if isinstance(pragma, tuple) and pragma[0] == "stream":
                 bits = int(variable.shape[-1]) * int(variable.type.precision.width)
                 streams.append(Stream(layer.name, int(pragma[1]), bits))
-        if "weight" in layer.weights:
-            multipliers[layer.name] = int(layer.get_weights("weight").nonzeros)
+        if (products := _products(layer)) is not None:
+            multipliers[layer.name] = products
         turns[layer.name] = _turns(layer)
     if design.config.get_config_value("Backend") == "VivadoAccelerator":  # its streams carry a number a cycle
         ends = {"AXI, in": design.get_input_variables(), "AXI, out": design.get_output_variables()}
@@ -66,8 +66,24 @@ def cost(design: Any) -> Cost:
     return Cost(tuple(streams), multipliers, turns)
 
 
+def _products(layer: Any) -> int | None:
+    """Of a layer at once: None where it has no weights."""
+    match layer.class_name:
+        case "MixedConv2D":
+            filters, turn = layer.get_attr("n_filt"), layer.get_attr("reuse_factor")
+            return int(filters * (layer.get_attr("n_experts") + -(-layer.taps // turn)))
+        case "ChannelMix2D":
+            return -(-int(layer.get_attr("n_chan")) // int(layer.get_attr("reuse_factor")))
+    return int(layer.get_weights("weight").nonzeros) if "weight" in layer.weights else None
+
+
 def _turns(layer: Any) -> int:
-    """A layer takes or gives a pixel a cycle; the deformable one as nnet_square_deform.h says."""
+    """A layer takes or gives a pixel a cycle; ours as their headers say."""
+    if layer.class_name == "MixedConv2D":
+        get = layer.get_attr
+        rows = get("in_height") + get("pad_top") + get("pad_bottom")
+        columns = get("in_width") + get("pad_left") + get("pad_right")
+        return int(layer.taps + rows * columns * get("reuse_factor"))
     if layer.class_name == "SquareDeform2D":
         rows = layer.get_attr("in_height") + layer.get_attr("max_offset") + 1
         return 2 * int(rows * layer.get_attr("in_width"))
@@ -82,13 +98,15 @@ def refusals(design: Any, board: Board, found: Cost) -> list[Problem]:
     parallel = design.config.get_config_value("IOType") == "io_parallel"
     for layer in design.get_layers():
         arrays = [("weights", prod(layer.get_weights("weight").shape))] if "weight" in layer.weights else []
+        if layer.class_name == "MixedConv2D":
+            arrays.append(("mixed weights", layer.taps * layer.get_attr("n_filt")))
         if parallel:
             arrays += [("map", prod(v.shape)) for v in layer.get_variables()]
         problems += [
             Problem(
                 f"{layer.class_name} {layer.name!r}",
                 f"has {what} of {size:,} elements, hls4ml's limit is {MAXIMUM_SIZE:,} (maximum_size of project.tcl)",
-                ENGINE if what == "weights" else "Take --io stream.",
+                ENGINE if what != "map" else "Take --io stream.",
             )
             for what, size in arrays
             if size > MAXIMUM_SIZE

@@ -22,7 +22,7 @@ def square_deform(
     node: Any, input_names: Sequence[str], input_shapes: Sequence[Sequence[int]], graph: Any
 ) -> dict[str, Any]:
     """codesign.channels_last::SquareDeformConv(x (N, H, W, C), w (C, 1, 3, 3), d (N, H', W', 1)[, b])."""
-    values = _attributes(node)
+    values = attributes_of(node)
     if node.domain != CHANNELS_LAST:
         raise TypeMismatch(
             f"SquareDeformConv {node.name!r}: is channels first, expected channels last. {REMEDY}."
@@ -58,7 +58,7 @@ def upsample(
     """codesign.channels_last::NearestUpsample(x (N, H, W, C)), factor: hls4ml's own handler of Resize takes the width
     for the height.
     """
-    ((_, height, width, channels),), factor = input_shapes[:1], _attributes(node)["factor"]
+    ((_, height, width, channels),), factor = input_shapes[:1], attributes_of(node)["factor"]
     return {
         "class_name": "Resize",
         "name": node.name,
@@ -74,7 +74,7 @@ def upsample(
     }
 
 
-def _attributes(node: Any) -> dict[str, Any]:
+def attributes_of(node: Any) -> dict[str, Any]:
     from onnx import helper
 
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -22,14 +22,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from codesign.errors import ModelRefused, Problem
+from codesign.hls4ml import qonnx_mix
 from codesign.hls4ml.parsers import CHANNELS_LAST
 from codesign.hls4ml.scales import ENGINE, exponents, plain_shift
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Add, Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Upsample
+from codesign.ops import Add, Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Table, Upsample
 
 QUANT, HLS4ML = "qonnx.custom_op.general", "qonnx.custom_op.channels_last"
 OPSET, IR_VERSION = 20, 10
-SUMS = (Conv, DwConv, DeformDwConv)
+CONVOLUTIONS = (Conv, DwConv, DeformDwConv)
+SUMS = (*CONVOLUTIONS, *qonnx_mix.SUMS)
 MAX_CONCAT = 2  # inputs, of hls4ml's Concatenate
 MAX_READERS = 7  # of hls4ml's Clone, which io_stream needs
 MAX_BITS = 52  # hls4ml computes with parameters in float64
@@ -67,9 +69,11 @@ def refusals(graph: Graph, io_type: str) -> list[Problem]:
 def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
     op = node.op
     match op:
-        case Conv() | DwConv() | DeformDwConv() | Upsample() | Add():
-            if node.name in graph.outputs and not isinstance(op, Upsample):
-                return "is an output that no quantizer follows", "Quantize it."
+        case Add():
+            return _unquantized(graph, node)
+        case _ if isinstance(op, SUMS):
+            return _unquantized(graph, node)
+        case Upsample() | Table():
             return None
         case MaxPool():
             if any(op.pads):
@@ -102,6 +106,12 @@ def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
             return "is no layer that hls4ml has", ENGINE
 
 
+def _unquantized(graph: Graph, node: Node) -> tuple[str, str] | None:
+    if node.name in graph.outputs:
+        return "is an output that no quantizer follows", "Quantize it."
+    return None
+
+
 def _stream_fault(graph: Graph, node: Node) -> tuple[str, str] | None:
     readers = len(graph.users[node.name]) + (node.name in graph.outputs)
     if readers > MAX_READERS:
@@ -115,6 +125,8 @@ def _stream_fault(graph: Graph, node: Node) -> tuple[str, str] | None:
 
 def _bits(graph: Graph, node: Node, source: Node) -> int:
     """Of the widest weight or bias of a convolution whose channels have one grid, that of the largest shift."""
+    if not isinstance(source.op, CONVOLUTIONS):
+        return qonnx_mix.largest(graph, node, source)
     bias, mult, shift = (graph.consts[name] for name in node.inputs[1:])
     weight = abs(graph.consts[source.inputs[-1]]).reshape(-1, len(mult)).max(0)
     largest = np.maximum(weight, abs(bias))
@@ -188,7 +200,7 @@ class _Writer:
             name, helper.np_dtype_to_tensor_dtype(values.dtype), values.shape))  # fmt: skip
         return name
 
-    def _add(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+    def add(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], output, domain=domain, **attributes))
         return output
 
@@ -196,9 +208,9 @@ class _Writer:
         parameters = [self._const(f"{y}_{what}", np.array([value], np.float32))
                       for what, value in (("scale", scale), ("zero", 0.0), ("bits", elem.bits))]  # fmt: skip
         signs = {"signed": int(elem.signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
-        return self._add("Quant", [x, *parameters], y, QUANT, **signs)
+        return self.add("Quant", [x, *parameters], y, QUANT, **signs)
 
-    def _parameter(self, name: str, codes: Array, exponent: int) -> str:
+    def parameter(self, name: str, codes: Array, exponent: int) -> str:
         """Numbers codes * 2^exponent behind a quantizer that keeps them."""
         values = np.ldexp(codes.astype(np.float64), exponent)
         narrow = values.astype(np.float32)
@@ -211,15 +223,13 @@ class _Writer:
     def _write(self, node: Node) -> None:
         op, y = node.op, self.id[node.name]
         match op:
-            case Conv() | DwConv() | DeformDwConv() | Add():
+            case _ if isinstance(op, (*SUMS, Add)):
                 return  # written with its Requant
+            case Table():
+                qonnx_mix.write_table(self, node)
             case Requant():
                 source = self.by_name[node.inputs[0]]
-                sums = (
-                    self._sum_of_maps(source)
-                    if isinstance(source.op, Add)
-                    else self._convolution(node, source)
-                )
+                sums = self._sums(node, source)
                 self.infos.append(self._info(sums, self.types[node.name].shape))
                 elem, narrow = result_type(self.graph, node) or (op.out, False)
                 self._quant(sums, y, elem, 2.0 ** self.exponents[node.name], narrow)
@@ -230,18 +240,25 @@ class _Writer:
                     "pads": op.pads,
                     "dilations": [1, 1],
                 }
-                self._add("MaxPool", [self.id[node.inputs[0]]], y, HLS4ML, **window)
+                self.add("MaxPool", [self.id[node.inputs[0]]], y, HLS4ML, **window)
             case Upsample():
-                self._add("NearestUpsample", [self.id[node.inputs[0]]], y, CHANNELS_LAST, factor=op.factor)
+                self.add("NearestUpsample", [self.id[node.inputs[0]]], y, CHANNELS_LAST, factor=op.factor)
             case Concat():
-                self._add("Concat", [self.id[name] for name in node.inputs], y, axis=3)
+                self.add("Concat", [self.id[name] for name in node.inputs], y, axis=3)
             case _:
                 raise AssertionError(f"{node.name}: was not refused")
         if node.name not in self.graph.outputs:
             self.infos.append(self._info(y, self.types[node.name].shape))
 
+    def _sums(self, node: Node, source: Node) -> str:
+        if isinstance(source.op, Add):
+            return self._sum_of_maps(source)
+        if isinstance(source.op, CONVOLUTIONS):
+            return self._convolution(node, source)
+        return qonnx_mix.write_sums(self, node, source)
+
     def _sum_of_maps(self, node: Node) -> str:
-        return self._add("Add", [self.id[name] for name in node.inputs], f"{self.id[node.name]}_sums")
+        return self.add("Add", [self.id[name] for name in node.inputs], f"{self.id[node.name]}_sums")
 
     def _convolution(self, node: Node, source: Node) -> str:
         bias, mult, shift = (self.graph.consts[name] for name in node.inputs[1:])
@@ -251,8 +268,8 @@ class _Writer:
         exponent = self.exponents[node.name] - int(shift.max())
         codes = self.graph.consts[source.inputs[-1]] * (mult << up)
         parameters = [
-            self._parameter(f"{y}_weight", _onnx_weight(source, codes), exponent - self.exponents[x]),
-            self._parameter(f"{y}_bias", bias * (mult << up), exponent),
+            self.parameter(f"{y}_weight", _onnx_weight(source, codes), exponent - self.exponents[x]),
+            self.parameter(f"{y}_bias", bias * (mult << up), exponent),
         ]
         sums = f"{y}_sums"
         match source.op:
@@ -260,7 +277,7 @@ class _Writer:
                 window = {"kernel_shape": (3, 3), "strides": stride, "pads": (1, 1, 1, 1)}
                 inputs = [self.id[x], parameters[0], self.id[source.inputs[1]], parameters[1]]
                 group = {"group": self.types[x].shape[2], "max_offset": max_offset}
-                self._add("SquareDeformConv", inputs, sums, CHANNELS_LAST, **window, **group)
+                self.add("SquareDeformConv", inputs, sums, CHANNELS_LAST, **window, **group)
             case Conv() | DwConv():
                 group = {"group": self.types[x].shape[2] if isinstance(source.op, DwConv) else 1}
                 window = {
@@ -268,9 +285,7 @@ class _Writer:
                     "strides": source.op.stride,
                     "pads": source.op.pads,
                 }
-                self._add(
-                    "Conv", [self.id[x], *parameters], sums, HLS4ML, dilations=[1, 1], **window, **group
-                )
+                self.add("Conv", [self.id[x], *parameters], sums, HLS4ML, dilations=[1, 1], **window, **group)
         return sums
 
 

@@ -32,26 +32,26 @@ def register() -> None:
     from hls4ml.model.layers import layer_map, register_layer
     from hls4ml.model.optimizer import register_pass
 
-    from codesign.hls4ml import layers, parsers, templates
+    from codesign.hls4ml import layers, layers_mix, parsers, parsers_mix, templates, templates_mix
 
     if "SquareDeform2D" in layer_map:
         return
     register_layer("SquareDeform2D", layers.SquareDeform2D)
     register_layer("SquareDeformNode", layers.SquareDeformNode)
-    for name, onnx_handler in parsers.ONNX.items():
+    register_layer("ParameterNode", layers_mix.ParameterNode)
+    for name, kind in layers_mix.LAYERS.items():
+        register_layer(name, kind)
+    for name, onnx_handler in (*parsers.ONNX.items(), *parsers_mix.ONNX.items()):
         register_onnx_layer_handler(name, onnx_handler)
-    for name, torch_handler in parsers.TORCH.items():
+    for name, torch_handler in (*parsers.TORCH.items(), *parsers_mix.TORCH.items()):
         register_pytorch_layer_handler(name, torch_handler)
     for flow, before, name, optimizer in (
         ("parse_qonnx", None, "fold_square_deform", layers.FoldSquareDeform),
-        (
-            "convert",
-            "infer_precision_types",
-            "merge_square_deform_quantizer",
-            layers.MergeSquareDeformQuantizer,
-        ),
+        ("parse_qonnx", None, "fold_layer_parameters", layers_mix.FoldParameters),
+        ("convert", "infer_precision_types", "merge_exact_quantizer", layers.MergeExactQuantizer),
         ("convert", "eliminate_linear_activation", "type_fixed_quantizer", layers.TypeFixedQuantizer),
         ("convert", "infer_precision_types", "infer_square_deform_types", layers.InferSquareDeformTypes),
+        ("convert", "infer_precision_types", "infer_parameter_types", layers_mix.InferParameterTypes),
     ):
         register_pass(name, optimizer)
         passes = get_flow(flow).optimizers  # the flow's own list: there is no call that inserts before a pass
@@ -60,4 +60,7 @@ def register() -> None:
         backend = get_backend(name)
         backend.register_template(templates.SquareDeformConfigTemplate)
         backend.register_template(templates.SquareDeformFunctionTemplate)
-        backend.register_source(HEADERS / templates.HEADER)
+        backend.register_template(templates_mix.ParameterConfigTemplate)
+        backend.register_template(templates_mix.ParameterFunctionTemplate)
+        for header in (templates.HEADER, *templates_mix.HEADERS):
+            backend.register_source(HEADERS / header)

@@ -20,11 +20,7 @@ class SquareDeformConfigTemplate(LayerConfigTemplate):
 
     def format(self, node: Any) -> str:
         params = self._default_config_params(node)
-        if node.get_attr("data_format") != "channels_last":
-            raise TypeMismatch(
-                f"{node.name}: is channels first, expected channels last. Give config_from_pytorch_model "
-                "channels_last_conversion='internal', and arrays (H, W, C)."
-            )
+        check_channels_last(node)
         bits = IntType.holding(0, params["max_offset"]).bits
         lines = [f"struct config{params['index']} : nnet::square_deform_config {{"]
         lines += [f"    static const int {name} = {params[name]};" for name in (*GEOMETRY, *WINDOW)]
@@ -44,3 +40,11 @@ class SquareDeformFunctionTemplate(FunctionCallTemplate):
         weights = (node.get_weights(name).name for name in ("weight", "bias"))
         values = ", ".join((params["input"], offset.name, params["output"], *weights))
         return f"nnet::square_deform_2d_cl<{types}>({values});"
+
+
+def check_channels_last(node: Any) -> None:
+    if node.get_attr("data_format") != "channels_last":
+        raise TypeMismatch(
+            f"{node.name}: is channels first, expected channels last. Give config_from_pytorch_model "
+            "channels_last_conversion='internal', and arrays (H, W, C)."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.ir import Graph, IntType
-from codesign.ops import Add, Concat, MaxPool, Requant, Upsample
+from codesign.ops import Add, Concat, MaxPool, Mix, MixedConv, Requant, Upsample
 from tests.models import I8, U8, Builder
 
 
@@ -47,3 +47,18 @@ def plain_sum(b: Builder, name: str, x: str, y: str) -> str:
         for what, value, elem in (("bias", 0, IntType(32)), ("mult", 1, U8), ("shift", 2, I8))
     ]
     return b.add(f"{name}.q", Requant(U8, 0, 255), name, *tables)
+
+
+def mixing_net() -> Graph:
+    """Gates of the whole map for two mixed convolutions, one with a window, pads on two sides and strides that differ;
+    gates by a table of signed codes for a sum of two halves of the channels.
+    """
+    b = Builder(3)
+    x = b.conv("stem.conv", b.input("image", (6, 8, 3)), 4, kernel=3, bits=I8)
+    gates = b.gates("gate", x, 3)
+    window = MixedConv((3, 3), (2, 1), (1, 0, 1, 2))
+    x = b.mixed_conv("mixed", x, gates, 6, window)
+    b.add("open", Mix(2), x, b.table("squash", b.gates("squeeze", x, 6, out=I8)))
+    x = b.requant("open")
+    b.mixed_conv("head", x, gates, 2, MixedConv(bits=8), result="hm", out=I8)
+    return b.graph(("hm",), {"hm": 2.0**-4})

@@ -14,10 +14,12 @@ from codesign.bundle import MANIFEST, digest, files
 from codesign.difference import failed
 from codesign.errors import BundleError, ModelRefused
 from codesign.hls4ml import project
+from codesign.hls4ml.design import convert
+from codesign.hls4ml.limits import cost, refusals
 from codesign.hls4ml.report import REPORTS, report
 from codesign.hls4ml.verify import climb
-from codesign.ops import Upsample
-from tests.hls4ml.nets import every_layer, small_net
+from codesign.ops import MixedConv, Upsample
+from tests.hls4ml.nets import every_layer, mixing_net, small_net
 from tests.models import I8, Builder
 from tests.onnx_models import to_onnx
 from tests.test_reports import VIVADO_HLS
@@ -117,6 +119,27 @@ def test_weights_that_are_too_many_are_named(tmp_path):
         "  Conv2D 'Conv2D_hm_sums': has weights of 4,320 elements, hls4ml's limit is 4,096 (maximum_size of "
         "project.tcl). Build it for the engine: leave out --flow hls4ml."
     )
+
+
+def test_mixed_weights_that_are_too_many_are_named(tmp_path):
+    b = Builder(1)
+    x = b.conv("first", b.input("image", (4, 4, 3)), 32)
+    op = MixedConv((3, 3), pads=(1, 1, 1, 1))
+    b.mixed_conv("wide", x, b.gates("gate", x, 2), 15, op, result="hm", out=I8)
+    design = convert(b.graph(("hm",)), "net", tmp_path, backend="Vitis", io_type="io_stream")
+    assert [str(p) for p in refusals(design, load_board("pynq-z2"), cost(design))] == [
+        "MixedConv2D 'MixedConv2D_hm_sums': has mixed weights of 4,320 elements, hls4ml's limit is 4,096 "
+        "(maximum_size of project.tcl). Build it for the engine: leave out --flow hls4ml."
+    ]
+
+
+def test_what_gates_and_mixed_weights_take(tmp_path):
+    found = cost(convert(mixing_net(), "net", tmp_path, backend="Vitis", io_type="io_stream"))
+    # 3 x 3 x 4 cycles to mix, (6 + 2) rows of (8 + 2) pixels; three kernels of 6 filters and 36 weights of each.
+    assert found.turns["MixedConv2D_mixed_q_sums"] == 36 + 8 * 10
+    assert found.multipliers["MixedConv2D_mixed_q_sums"] == 6 * (3 + 36)
+    assert found.multipliers["ChannelMix2D_open_q_sums"] == 6
+    assert found.turns["GlobalSum2D_gate_sum_q_sums"] == 6 * 8
 
 
 def test_maps_that_are_too_large_in_parallel_are_named(tmp_path):

@@ -15,7 +15,7 @@ from codesign.hls4ml import qonnx, registry
 from codesign.hls4ml.design import convert
 from codesign.ir import IntType, evaluate
 from codesign.ops import Add, Concat, MaxPool, Shuffle
-from tests.hls4ml.nets import every_layer, plain_sum, small_net
+from tests.hls4ml.nets import every_layer, mixing_net, plain_sum, small_net
 from tests.models import I8, U8, Builder, random_feeds
 from tests.onnx_models import to_onnx
 
@@ -39,8 +39,10 @@ def predicted(graph, design, feeds):
         (every_layer(), "Vitis", "io_stream"),
         (every_layer(), "Vivado", "io_parallel"),
         (small_net(), "VivadoAccelerator", "io_stream"),
+        (mixing_net(), "Vitis", "io_stream"),
+        (mixing_net(), "Vivado", "io_parallel"),
     ],
-    ids=["stream", "parallel", "accelerator"],
+    ids=["stream", "parallel", "accelerator", "mixing-stream", "mixing-parallel"],
 )
 def test_compile_and_predict_give_our_integers(tmp_path, graph, backend, io_type):
     design = convert(graph, "net", tmp_path, backend=backend, io_type=io_type)
@@ -73,6 +75,28 @@ def test_a_file_is_converted_with_types_that_keep_every_integer(tmp_path):
     assert "nnet::square_deform_2d_cl<" in (written / "myproject.cpp").read_text()
 
 
+def test_gates_and_what_they_open_have_types_that_keep_every_integer(tmp_path):
+    design = convert(mixing_net(), "net", tmp_path, backend="Vitis", io_type="io_stream")
+    layers = {layer.name: layer for layer in design.get_layers()}
+    mixed, gates = layers["MixedConv2D_mixed_q_sums"], layers["CodeTable_squash"]
+    assert mixed.class_name == "MixedConv2D" and mixed.get_weights("bank").shape == [3, 3, 4, 3, 6]
+    written = mixed.get_attr("config_cpp")
+    assert "typedef ap_fixed<4, 4, AP_RND_CONV, AP_SAT_SYM> mixed_t;" in written
+    assert "ap_fixed<8, 8, AP_RND_CONV, AP_SAT> code_t;" in gates.get_attr("config_cpp")
+    assert str(mixed.get_output_variable().type.precision) == "ufixed<8,8,RND_CONV,SAT,0>"
+
+
+def test_maps_wait_for_their_gates_in_streams_that_hold_them(tmp_path):
+    """A layer reads its gates before its map: the stream of the map is as deep as the map has pixels."""
+    design = convert(mixing_net(), "net", tmp_path, backend="Vitis", io_type="io_stream")
+    opened = [layer for layer in design.get_layers() if layer.class_name in ("MixedConv2D", "ChannelMix2D")]
+    assert len(opened) == 3
+    for layer in opened:
+        variable = layer.get_input_variable(layer.inputs[0])
+        kind, depth = variable.pragma
+        assert kind == "stream" and depth == np.prod(variable.shape[:-1]) > 1
+
+
 def test_a_configuration_of_ones_own(tmp_path):
     config = {"Model": {"Precision": "fixed<32,16>", "ReuseFactor": 4, "Strategy": "Latency"}}
     design = convert(small_net(), "net", tmp_path, backend="Vitis", io_type="io_stream", hls_config=config)
@@ -96,8 +120,9 @@ def test_registering_again_changes_nothing():
     before = list(get_flow("convert").optimizers)
     codesign.hls4ml.register()
     assert get_flow("convert").optimizers == before
-    assert before.count("infer_square_deform_types") == 1
-    assert before.index("infer_square_deform_types") < before.index("infer_precision_types")
+    for name in ("infer_square_deform_types", "infer_parameter_types", "merge_exact_quantizer"):
+        assert before.count(name) == 1
+        assert before.index(name) < before.index("infer_precision_types")
 
 
 def test_every_written_quantizer_has_one_scale_and_keeps_its_parameter():
@@ -203,13 +228,14 @@ def test_scales_that_contradict_each_other_are_named():
     assert "  Concat 'both': ties the scale of both to another than it has." in refused(build)
 
 
-def test_a_file_that_is_channels_first_is_not_parsed(tmp_path):
+@pytest.mark.parametrize("net", [small_net, mixing_net])
+def test_a_file_that_is_channels_first_is_not_parsed(net):
     codesign.hls4ml.register()
     from hls4ml.converters import parse_onnx_model
 
-    model = qonnx.write(small_net(), "net")
+    model = qonnx.write(net(), "net")
     for node in model.graph.node:
-        if node.op_type == "SquareDeformConv":
+        if node.domain == "codesign.channels_last":
             node.domain = "codesign"
     with pytest.raises(TypeMismatch, match="is channels first, expected channels last. Write the file"):
         parse_onnx_model(model)
