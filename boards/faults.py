@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codesign.errors import CodesignError
-from codesign.program import status_text
+from codesign.status import status_text
 
 
 class BoardFault(CodesignError):

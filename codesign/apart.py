@@ -7,11 +7,11 @@ from math import inf
 
 from codesign.board import Board
 from codesign.drafts import drafts
+from codesign.engine_config import EngineConfig
 from codesign.errors import PlanError
 from codesign.estimate import Estimate, estimate
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig
 
 
 def _cost(made: Plan, board: Board) -> Estimate:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codesign.board import Board, board_names, load_board
+from codesign.engine_config import EngineConfig
 from codesign.fabric import Unit
-from codesign.program import EngineConfig
 from codesign.resources import Resources, resources
 
 

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from codesign.digest import design_digest
+from codesign.engine_config import EngineConfig
 from codesign.errors import BundleError
 from codesign.ports import Port
-from codesign.program import EngineConfig, Program, decode
+from codesign.program import Program, decode
 
 FORMAT, VERSION = "codesign-bundle", 1
 STREAMING = "codesign-hls4ml"  # format of what codesign.hls4ml.project writes

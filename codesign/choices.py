@@ -18,8 +18,8 @@ from typing import Any
 
 from codesign.board import Board
 from codesign.compiled import cache
+from codesign.engine_config import LEAST_NEAR, EngineConfig
 from codesign.ir import Graph
-from codesign.program import LEAST_NEAR, EngineConfig
 
 
 @dataclass(frozen=True)

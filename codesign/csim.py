@@ -27,7 +27,8 @@ from codesign.compiled import KINDS, build
 from codesign.errors import CodesignError
 from codesign.parallel import cores, in_order
 from codesign.ports import Bytes, Ints
-from codesign.program import Program, status_text
+from codesign.program import Program
+from codesign.status import status_text
 
 VECTORS_MAGIC = 0x56435453
 ANY_STATUS = -2

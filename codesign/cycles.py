@@ -31,7 +31,8 @@ from codesign.csim import Engine, EngineFailed
 from codesign.dram import ASSUMPTIONS, Dram, dram
 from codesign.emit import sources as emit_sources
 from codesign.errors import CodesignError
-from codesign.program import Program, status_text
+from codesign.program import Program
+from codesign.status import status_text
 
 KIND = "simulated"  # the word that goes with every figure of this module
 FAILED = -3

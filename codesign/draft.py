@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codesign.layout import Source, View
 from codesign.ports import Ints
-from codesign.program import Mixing, Sampling
+from codesign.windows import Mixing, Sampling
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from codesign.ops import (
     VariedDwConv,
 )
 from codesign.ports import Ints
-from codesign.program import MAX_KERNEL, MAX_PARTS, MAX_SIDE, MAX_STRIDE, MAX_SUMMED, MAX_UP, Mixing, Sampling
+from codesign.step import MAX_KERNEL, MAX_PARTS, MAX_SIDE, MAX_STRIDE, MAX_SUMMED, MAX_UP
+from codesign.windows import Mixing, Sampling
 
 SUMS = (
     Conv,

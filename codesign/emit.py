@@ -5,7 +5,7 @@ Pure: returns texts by file name and writes nothing.
 
 from __future__ import annotations
 
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 from hls_templates import HEADERS
 
 MEANING = {

@@ -20,22 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.board import Board
+from codesign.descriptor import SEGMENT_INTS, STEP_INTS, int_words
 from codesign.dram import ASSUMPTIONS, USABLE, Dram, dram
+from codesign.engine_config import EngineConfig
 from codesign.ports import Bytes, Ints
-from codesign.program import (
-    FILTERS,
-    HEADER_INTS,
-    REQUANT_WORDS,
-    SEGMENT_INTS,
-    STEP_INTS,
-    EngineConfig,
-    Program,
-    Step,
-    int_words,
-)
+from codesign.program import HEADER_INTS, Program
 from codesign.stages import chain, described_cycles, matrices, parameter_cycles, read_cycles
+from codesign.step import Step
 from codesign.transfers import loaded, offset_words, stored
 from codesign.walk import Turn, Way, walk, ways
+from codesign.windows import FILTERS, REQUANT_WORDS
 
 KIND = "estimated"  # the word that goes with every figure of this module
 SKIPPED, BRANCH = "skipped", "branch"  # of steps that do not run

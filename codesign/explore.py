@@ -25,11 +25,11 @@ from codesign.apart import chained, cheaper_apart, speed_of, stored_apart
 from codesign.board import LANES, Board
 from codesign.budget import budget, fits, over_budget, placed
 from codesign.choices import Choice, Result, array_text, keep, kept, key_of, weight_kib
+from codesign.engine_config import EngineConfig
 from codesign.errors import PlanError
 from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig
 from codesign.resources import resources
 from codesign.room import has_luts, in_luts, limits_of, with_maps
 

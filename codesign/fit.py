@@ -9,12 +9,12 @@ import numpy as np
 
 from codesign.draft import Draft
 from codesign.drafts import SUMS, accumulator_bits
+from codesign.engine_config import LEAST_LINE, EngineConfig, constant_name
 from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
 from codesign.ops import DEFORMABLE, DwConv, MixedConv, Requant
 from codesign.ports import Ints
-from codesign.program import LEAST_LINE, EngineConfig, constant_name
 
 MOST_SUMMED = 64  # words a pixel of a map whose sums are made in one step, unless a model needs more
 MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit

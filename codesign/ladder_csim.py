@@ -14,8 +14,8 @@ from codesign.emit import emit
 from codesign.errors import CodesignError, ToolMissing
 from codesign.ir import Array, Graph
 from codesign.plan import plan
-from codesign.program import Step
 from codesign.rungs import Codes, simulator_of
+from codesign.step import Step
 from codesign.synth_files import read_json
 
 CONFIG = "config.hpp"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from codesign.ir import Graph, Node
 from codesign.ops import Conv, Requant, Upsample
-from codesign.program import MAX_UP
+from codesign.step import MAX_UP
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.board import Board
+from codesign.engine_config import EngineConfig
 from codesign.estimate import KIND, estimate, extremes
 from codesign.ir import Graph, evaluate
 from codesign.ops import Select
-from codesign.program import EngineConfig, Program
+from codesign.program import Program
 
 
 @dataclass(frozen=True)

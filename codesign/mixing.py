@@ -13,12 +13,14 @@ import numpy as np
 
 from codesign import pack
 from codesign.draft import Draft, Tables, Window
+from codesign.engine_config import EngineConfig
 from codesign.errors import PlanError
 from codesign.fit import Work
 from codesign.ir import Graph
 from codesign.layout import Layout, Run, View, load_order
 from codesign.ports import Bytes, Ints
-from codesign.program import EngineConfig, Mixing, Segment, Step, tile_words
+from codesign.step import Segment, Step, tile_words
+from codesign.windows import Mixing
 
 
 def weights_name(name: str) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 
 from codesign.layout import Buffer, allocate
 from codesign.ports import Ints
-from codesign.program import Program, Segment, Step
+from codesign.program import Program
+from codesign.step import Segment, Step
 
 
 @dataclass(frozen=True, eq=False)

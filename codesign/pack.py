@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.ports import Bytes, Ints
-from codesign.program import REQUANT_WORDS, TAP_WORDS
+from codesign.windows import REQUANT_WORDS, TAP_WORDS
 
 
 def requant_rows(bias: Ints, mult: Ints, shift: Ints, order: Ints) -> Bytes:

@@ -19,6 +19,7 @@ import numpy as np
 from codesign import pack
 from codesign.draft import Dense, Draft
 from codesign.drafts import drafts, gate_reader, image_packing, ones, only_gathered, readers
+from codesign.engine_config import LEAST_NEAR, EngineConfig
 from codesign.errors import PlanError
 from codesign.fit import Limits, Work, check_fits, grown, holds, least_rows, needs, unchained
 from codesign.ir import Graph
@@ -39,14 +40,9 @@ from codesign.layout import (
 from codesign.mixing import gate_orders, loaded_parts, part_orders, weights_name, weights_work
 from codesign.near import Places, keep_near, most_near
 from codesign.ports import Ints, Port
-from codesign.program import (
-    LEAST_NEAR,
-    MAX_STEPS,
-    EngineConfig,
-    Program,
-    program_words,
-)
+from codesign.program import Program, program_words
 from codesign.skips import Jump, Slot, guards, moved_order, ordered, selected_order, with_jumps
+from codesign.step import MAX_STEPS
 from codesign.steps import jump_of, pieces_of, placed, step_of
 
 TO_THE_END = 1 << 30

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil
 
 from codesign.board import Board
+from codesign.engine_config import LEAST_LINE, LEAST_NEAR, EngineConfig
 from codesign.fabric import (
     Unit,
     adder_luts,
@@ -34,8 +35,8 @@ from codesign.fabric import (
     shifter_luts,
     tree_adders,
 )
-from codesign.program import LEAST_LINE, LEAST_NEAR, TABLE_BYTES, TABLE_WIDE, EngineConfig
 from codesign.resources_mix import global_sums, mixer
+from codesign.step import TABLE_BYTES, TABLE_WIDE
 
 NOT_COUNTED = "the block design around it"
 WEIGHTS_PER_DSP = 2  # DotProducts of exact/numbers.hpp

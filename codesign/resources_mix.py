@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from codesign.engine_config import EngineConfig
 from codesign.fabric import (
     Unit,
     adder_luts,
@@ -13,7 +14,6 @@ from codesign.fabric import (
     memory,
     multiplier_luts,
 )
-from codesign.program import EngineConfig
 
 INTEGER, SLOTS = 32, 4
 SUMS, COMPARISONS, KEPT, PRODUCTS = 12, 10, 14, 3  # of integers that count, for each of the three loops

@@ -7,7 +7,7 @@ from math import ceil
 
 from codesign.board import Board
 from codesign.budget import budget, fits
-from codesign.program import LEAST_NEAR, EngineConfig
+from codesign.engine_config import LEAST_NEAR, EngineConfig
 from codesign.resources import resources
 
 LUT_SHARE = 0.92  # of a board's, for an engine that multiplies in them: the design around it needs some

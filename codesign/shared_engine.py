@@ -11,11 +11,11 @@ from codesign.board import Board
 from codesign.budget import over_budget
 from codesign.bundle import Bundle
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.errors import BundleError, PlanError
 from codesign.fit import Limits
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig
 from codesign.room import with_maps
 from codesign.transport import BITSTREAM, HANDOFF, SYNTHESIS
 

@@ -17,7 +17,7 @@ from codesign.fit import Work
 from codesign.ir import Graph
 from codesign.layout import Layout, load_order, views
 from codesign.ports import Ints
-from codesign.program import ALWAYS
+from codesign.windows import ALWAYS
 
 Guard = tuple[tuple[Condition, bool], ...]
 Part = tuple[Work, int, int]  # a step: its draft, and the words [a, b) that it computes

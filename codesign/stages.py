@@ -11,22 +11,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from codesign import stages_mix
+from codesign.descriptor import SEGMENT_INTS, STEP_INTS, int_words
 from codesign.dram import Dram
-from codesign.program import (
-    FILTERS,
-    REQUANT_WORDS,
-    SEGMENT_INTS,
-    STEP_INTS,
-    TABLE_BYTES,
-    TABLE_WIDE,
-    TAP_WORDS,
-    UNRINGED,
-    EngineConfig,
-    Step,
-    int_words,
-    tile_words,
-    window_tables,
-)
+from codesign.engine_config import EngineConfig
+from codesign.step import TABLE_BYTES, TABLE_WIDE, Step, tile_words, window_tables
 from codesign.transfers import (
     ARRAY,
     COLLECT,
@@ -53,6 +41,7 @@ from codesign.transfers import (
     window_turns,
     window_words,
 )
+from codesign.windows import FILTERS, REQUANT_WORDS, TAP_WORDS, UNRINGED
 
 
 def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codesign.dram import Dram
-from codesign.program import POINTWISE, Step, tile_words
+from codesign.step import POINTWISE, Step, tile_words
 from codesign.transfers import ENTRY, FETCH, PRODUCTS, SLOTS, WINDOW, offset_words
 
 SUMMED_UP, GIVEN, GATES = 4, 14, 2  # depths of the loops

@@ -9,13 +9,15 @@ import numpy as np
 
 from codesign import pack
 from codesign.draft import Dense, Draft, Window
+from codesign.engine_config import EngineConfig
 from codesign.errors import PlanError
 from codesign.fit import Work
 from codesign.layout import Layout, Run, View, load_order
 from codesign.mixing import gates_segment, weights_name, weights_step
 from codesign.ports import Bytes, Ints, Piece
-from codesign.program import Branch, EngineConfig, Sampling, Segment, Step, branch_step, tile_words
 from codesign.skips import Jump
+from codesign.step import Segment, Step, branch_step, tile_words
+from codesign.windows import Branch, Sampling
 
 
 def _segment(run: Run, layouts: Mapping[str, Layout]) -> Segment:

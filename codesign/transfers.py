@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from codesign.dram import Dram
-from codesign.program import TAP_WORDS, EngineConfig, Segment, Step, varied_words
+from codesign.engine_config import EngineConfig
+from codesign.step import Segment, Step, varied_words
+from codesign.windows import TAP_WORDS
 
 ENTRY = 2  # cycles to enter and leave a pipelined loop
 SLOTS = 4  # kSlots of layout.hpp

@@ -14,9 +14,13 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.csim import Engine, EngineFailed, Frame
+from codesign.engine_config import EngineConfig
 from codesign.near import spilled, with_copies
 from codesign.ports import Bytes
-from codesign.program import POINTWISE, UNRINGED, EngineConfig, Program, Segment, Step, status_text
+from codesign.program import Program
+from codesign.status import status_text
+from codesign.step import POINTWISE, Segment, Step
+from codesign.windows import UNRINGED
 
 COSIM_WORDS = 65536  # depth of the ports in top.cpp
 COSIM_BASE = 0  # the program comes first, the arena after it

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codesign.program import Step
+from codesign.step import Step
 
 
 @dataclass(frozen=True)

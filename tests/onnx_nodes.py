@@ -25,7 +25,7 @@ from onnx.reference import ReferenceEvaluator
 from codesign.onnx_patterns import PATTERNS
 from codesign.onnx_read import OPSETS
 from codesign.onnx_table import FUNCTIONS
-from codesign.program import MAX_SIDE
+from codesign.step import MAX_SIDE
 from tests.onnx_models import QONNX
 
 Arrays = list[npt.NDArray[Any]]

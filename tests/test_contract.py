@@ -10,7 +10,7 @@ import pytest
 from codesign.contract import Contract, ContractError, Promise, broken, compare, contract, unproven
 from codesign.csynth import Csynth, csynth
 from codesign.emit import sources
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 from codesign.scan import scan
 from tests.emitted import DESIGN, emitted
 from tests.engine.engines import generic

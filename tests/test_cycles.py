@@ -15,8 +15,9 @@ from codesign.csim import EngineFailed
 from codesign.cycles import DesignFailed, Region, simulate
 from codesign.dram import BURST, OUTSTANDING, dram
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.plan import plan
-from codesign.program import EngineConfig, Program
+from codesign.program import Program
 from hls_templates import HEADERS
 from tests.engine.cases import CASES as OPERATORS
 from tests.engine.engines import generic

@@ -18,14 +18,16 @@ from codesign.board import Board, load_board
 from codesign.budget import over_budget
 from codesign.bundle import load
 from codesign.dram import LATENCY_S, USABLE, dram
+from codesign.engine_config import EngineConfig
 from codesign.errors import ToolMissing
 from codesign.estimate import array_macs, estimate, used_macs
 from codesign.ir import Graph
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig, Segment, Step, program_words, shrunk
+from codesign.program import program_words
 from codesign.resources import resources
 from codesign.roofline import picture
 from codesign.stages import chain, line_cycles, matrices, window_cycles
+from codesign.step import Segment, Step, shrunk
 from codesign.transfers import Transfer, loaded, row_words, stored, window_words
 from tests.mini import bundle_of_mini
 from tests.models import macs, random_codenet_graph

@@ -12,13 +12,13 @@ from codesign.apart import chained, stored_apart
 from codesign.board import load_board
 from codesign.budget import fits
 from codesign.bundle import load
+from codesign.engine_config import EngineConfig
 from codesign.errors import PlanError
 from codesign.estimate import estimate
 from codesign.explore import MOST_PIXELS, ROW_WORDS, SLACK, TURNS, WEIGHT_KIB, explore
 from codesign.fit import Limits
 from codesign.ir import evaluate
 from codesign.plan import plan
-from codesign.program import EngineConfig
 from codesign.resources import resources
 from codesign.room import LUT_SHARE, in_luts, with_maps
 from tests.engine.engines import assert_equal, simulate

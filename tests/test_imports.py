@@ -25,14 +25,19 @@ ON_BOARD = {
     "bundle",
     "cascade",
     "decode",
+    "descriptor",
     "digest",
+    "engine_config",
     "errors",
     "images",
     "metrics",
     "ports",
     "program",
     "resize",
+    "status",
+    "step",
     "transport",
+    "windows",
 }
 ON_BOARD_MODULES = {f"codesign.{name}" for name in ON_BOARD}
 QUANT = {"quant", "numpy", "PIL", "onnx", "onnxruntime", "torch", "brevitas", "onnxscript", "onnxoptimizer"}
@@ -67,7 +72,7 @@ ALLOWED = {
     "quant/ablation/costs.py": QUANT
     | {
         f"codesign.{name}"
-        for name in ("board", "dram", "estimate", "onnx_io", "plan", "program", "resources")
+        for name in ("board", "dram", "engine_config", "estimate", "onnx_io", "plan", "resources")
     },
 }
 # The verbs of the torch side load it when they are called, not before.

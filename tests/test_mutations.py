@@ -20,7 +20,8 @@ from codesign.bundle import load, write
 from codesign.emit import sources
 from codesign.onnx_io import import_model
 from codesign.plan import plan
-from codesign.program import Program, Segment, Step
+from codesign.program import Program
+from codesign.step import Segment, Step
 from tests.mini import MINI, bundle_of_mini
 
 

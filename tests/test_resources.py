@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from codesign.board import load_board
 from codesign.budget import budget, over_budget, placed
 from codesign.emit import emit, sources
+from codesign.engine_config import EngineConfig
 from codesign.fabric import Unit, choice_luts, fifo, memory, shifter_luts, tree_adders
-from codesign.program import EngineConfig
 from codesign.resources import CONTROL, PRODUCT_DSPS, Resources, resources
 from codesign.units import FUNCTIONS
 

@@ -18,9 +18,10 @@ from codesign.errors import CodesignError
 from codesign.images import read_image
 from codesign.near import spilled
 from codesign.plan import plan
-from codesign.program import POINTWISE, WINDOWS
 from codesign.shipped import samples
+from codesign.step import POINTWISE
 from codesign.vectors_steps import cosim_steps, step_frames
+from codesign.windows import WINDOWS
 from tests.mini import bundle_of_mini
 from tests.models import random_feeds, random_mixing_graph
 

@@ -25,11 +25,11 @@ import torch
 
 from codesign.board import Board, load_board
 from codesign.dram import dram
+from codesign.engine_config import EngineConfig
 from codesign.errors import CodesignError
 from codesign.estimate import Estimate, StepCost, estimate
 from codesign.onnx_io import import_model
 from codesign.plan import plan
-from codesign.program import EngineConfig
 from codesign.resources import resources
 from quant.ablation.studies import PUBLISHED, Study
 from quant.ablation.variants import DENSE, PLAIN, ROUNDED, Variant

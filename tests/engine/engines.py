@@ -9,9 +9,9 @@ import numpy as np
 
 from codesign.csim import Engine, Simulator
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.ir import Graph, evaluate
 from codesign.plan import plan
-from codesign.program import EngineConfig
 
 LANES = (1, 2, 4, 8, 16)
 PACK = {1: 0, 2: 0, 4: 0, 8: 1, 16: 2}

@@ -7,7 +7,7 @@ import pytest
 
 from codesign import compiled
 from codesign.emit import sources
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 
 LANES, PIXELS, FABRIC = 64, 2, 1  # one pixel in DSPs, one in LUTs
 PROBE = """

@@ -12,26 +12,17 @@ from hypothesis import strategies as st
 
 from codesign.board import load_board
 from codesign.cycles import simulate
+from codesign.descriptor import STEP_INTS, int_words
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.estimate import BRANCH, SKIPPED, estimate, extremes
 from codesign.layout import aligned
 from codesign.plan import plan
 from codesign.ports import Bytes
-from codesign.program import (
-    ALWAYS,
-    HEADER_INTS,
-    STEP_INTS,
-    Branch,
-    EngineConfig,
-    Program,
-    Segment,
-    Step,
-    branch_step,
-    decode,
-    int_words,
-    program_words,
-)
+from codesign.program import HEADER_INTS, Program, decode, program_words
+from codesign.step import Segment, Step, branch_step
 from codesign.steps import placed
+from codesign.windows import ALWAYS, Branch
 from tests.engine.engines import engine, generic
 from tests.engine.test_program import FIELDS
 from tests.models import random_codenet_graph, random_feeds

@@ -11,11 +11,11 @@ import pytest
 from codesign import compiled
 from codesign.csim import Engine, EngineFailed, Simulator
 from codesign.emit import emit, sources
+from codesign.engine_config import EngineConfig
 from codesign.errors import CodesignError, ToolMissing
 from codesign.ir import evaluate
 from codesign.parallel import in_order
 from codesign.plan import plan
-from codesign.program import EngineConfig
 from hls_templates import HEADERS
 from tests.cpp_format import ROOT
 from tests.engine.cases import CASES

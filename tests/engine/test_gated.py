@@ -13,7 +13,7 @@ from codesign.errors import PlanError
 from codesign.ir import Graph, IntType, evaluate
 from codesign.ops import Concat, GlobalSum, Mix, MixedConv, Pick, Shuffle, Slice, Table
 from codesign.plan import plan
-from codesign.program import status_text
+from codesign.status import status_text
 from tests.engine.cases import averaged, gated, mixed, picked
 from tests.engine.engines import LANES, assert_equal, assert_exact, engine, generic, simulate
 from tests.engine.test_program import FIELDS, HEADER_INTS, STEP_INTS, int_words, run_changed

@@ -7,7 +7,7 @@ from codesign.csim import Simulator
 from codesign.ir import evaluate
 from codesign.ops import Upsample
 from codesign.plan import plan
-from codesign.program import MAX_UP
+from codesign.step import MAX_UP
 from tests.engine.engines import assert_equal, engine, generic, simulate
 from tests.models import Builder, random_codenet_graph, random_feeds
 

@@ -7,12 +7,13 @@ import pytest
 from codesign.board import load_board
 from codesign.budget import budget
 from codesign.csim import Simulator
+from codesign.engine_config import EngineConfig
 from codesign.estimate import estimate
 from codesign.ir import Graph, evaluate
 from codesign.near import spilled
 from codesign.ops import Concat
 from codesign.plan import Plan, plan
-from codesign.program import EngineConfig, Program
+from codesign.program import Program
 from codesign.resources import resources
 from codesign.room import with_maps
 from tests.engine.engines import assert_equal, engine, generic

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from codesign import layout
 from codesign.board import board_names, load_board
 from codesign.dram import dram
+from codesign.engine_config import EngineConfig
 from codesign.errors import CodesignError, PlanError
 from codesign.fit import Limits
 from codesign.ir import IntType
 from codesign.layout import Buffer
 from codesign.ops import Concat, Conv, DwConv, MaxPool, Requant, Upsample
 from codesign.plan import plan
-from codesign.program import EngineConfig
 from tests.engine.engines import LANES, generic
 from tests.models import CONFIG_A, I4, I8, U8, Builder, random_codenet_graph
 

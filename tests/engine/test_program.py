@@ -8,20 +8,15 @@ from math import prod
 import numpy as np
 import pytest
 
-from codesign import program as programs
 from codesign.csim import ANY_STATUS, Frame, Simulator
+from codesign.descriptor import STEP_INTS, STEP_MARK, int_words
+from codesign.engine_config import EngineConfig
 from codesign.errors import CodesignError
 from codesign.plan import plan
-from codesign.program import (
-    HEADER_INTS,
-    STATUS,
-    STEP_INTS,
-    EngineConfig,
-    Program,
-    decode,
-    int_words,
-    status_text,
-)
+from codesign.program import HEADER_INTS, PROGRAM_MAGIC, PROGRAM_VERSION, Program, decode
+from codesign.status import STATUS, status_text
+from codesign.step import MAX_SIDE, MAX_STEPS
+from codesign.windows import ALWAYS, REQUANT_WORDS, WINDOWS
 from hls_templates import HEADERS
 from tests.engine.cases import CASES, deformable
 from tests.engine.engines import LANES, engine, generic
@@ -44,18 +39,18 @@ def test_python_and_cpp_agree_on_the_layout():
         assert found, name
         return int(found[1], 0)
 
-    assert value("kProgramMagic") == programs.PROGRAM_MAGIC
-    assert value("kProgramVersion") == programs.PROGRAM_VERSION
-    assert value("kStepMark") == programs.STEP_MARK
+    assert value("kProgramMagic") == PROGRAM_MAGIC
+    assert value("kProgramVersion") == PROGRAM_VERSION
+    assert value("kStepMark") == STEP_MARK
     assert (value("kHeaderFields"), value("kStepFields")) == (HEADER_INTS, STEP_INTS)
-    assert value("kRequantWords") == programs.REQUANT_WORDS
-    assert (value("kMaxSteps"), value("kMaxSide")) == (programs.MAX_STEPS, programs.MAX_SIDE)
+    assert value("kRequantWords") == REQUANT_WORDS
+    assert (value("kMaxSteps"), value("kMaxSide")) == (MAX_STEPS, MAX_SIDE)
     statuses = re.findall(r"^  k(?:Done|Bad\w+) = (\d+)", DESCRIPTOR, re.MULTILINE)
     assert [int(s) for s in statuses] == list(STATUS)
     kinds = re.search(r"enum WindowKind \{(.*?)\}", DESCRIPTOR, re.DOTALL)
     numbers = [int(n) for n in re.findall(r"= (\d+)", kinds[1])]
-    assert numbers == [i for i, name in enumerate(programs.WINDOWS) if name]
-    assert value("kAlways") == programs.ALWAYS
+    assert numbers == [i for i, name in enumerate(WINDOWS) if name]
+    assert value("kAlways") == ALWAYS
     assert FIELDS[-1] == "kStepFields" and len(FIELDS) == STEP_INTS + 1  # the last is the count
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from codesign import compiled
 from codesign.emit import sources
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 
 PROBE = """
 #include "config.hpp"

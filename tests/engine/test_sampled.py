@@ -14,7 +14,8 @@ from codesign.errors import PlanError, TypeMismatch
 from codesign.ir import Graph, IntType, evaluate
 from codesign.ops import Concat, Conv, DepthToSpace, Requant, SampledDwConv, Shuffle, Slice
 from codesign.plan import plan
-from codesign.program import TAPS, Sampling, status_text
+from codesign.status import status_text
+from codesign.windows import TAPS, Sampling
 from tests.engine.cases import sampled
 from tests.engine.engines import LANES, assert_equal, assert_exact, engine, generic, simulate
 from tests.engine.test_program import FIELDS, HEADER_INTS, STEP_INTS, int_words, run_changed

@@ -11,7 +11,8 @@ from codesign.csim import Simulator
 from codesign.errors import PlanError
 from codesign.ir import IntType, evaluate
 from codesign.plan import plan
-from codesign.program import decode, status_text
+from codesign.program import decode
+from codesign.status import status_text
 from tests.engine.cases import varied
 from tests.engine.engines import LANES, assert_equal, assert_exact, engine, generic, simulate
 from tests.engine.test_program import FIELDS, HEADER_INTS, int_words, run_changed

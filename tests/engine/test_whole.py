@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from codesign import compiled
 from codesign.emit import sources
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 
 WORDS = 5  # of a pixel, at most
 SHAPES = [(1, 2, 1), (2, 9, 2), (4, 5, 2), (8, 6, 1), (16, 3, 1), (64, 1, 4)]  # lanes, pixels, turns

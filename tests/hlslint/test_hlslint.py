@@ -3,8 +3,8 @@
 import pytest
 
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.plan import plan
-from codesign.program import EngineConfig
 from tests.engine.cases import CASES
 from tests.engine.engines import generic
 from tests.hlslint import lint

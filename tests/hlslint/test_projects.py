@@ -16,7 +16,7 @@ from codesign.board import board_names
 from codesign.cli_compile import build_bundle
 from codesign.contract import contract
 from codesign.emit import sources
-from codesign.program import EngineConfig
+from codesign.engine_config import EngineConfig
 from codesign.shipped import models
 from tests.engine.engines import LANES
 from tests.hlslint import lint, rules, test_hlslint

@@ -12,7 +12,8 @@ from codesign.errors import PlanError, TypeMismatch
 from codesign.ir import Bounds, Graph, IntType, TensorType, evaluate
 from codesign.ops import Concat, MaxPool, Slice, Table, Upsample
 from codesign.plan import plan
-from codesign.program import decode, status_text
+from codesign.program import decode
+from codesign.status import status_text
 from tests.engine.engines import LANES, assert_equal, assert_exact, engine, generic, simulate
 from tests.engine.test_program import FIELDS, HEADER_INTS, int_words, run_changed
 from tests.models import I8, U8, Builder, random_feeds

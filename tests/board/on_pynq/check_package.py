@@ -24,13 +24,18 @@ def check_every_module_is_imported_without_more(name: str) -> None:
     allowed = {
         "bundle",
         "decode",
+        "descriptor",
         "digest",
+        "engine_config",
         "errors",
         "images",
         "metrics",
         "ports",
         "program",
         "resize",
+        "status",
+        "step",
         "transport",
+        "windows",
     }
     assert ours <= {"codesign"} | {f"codesign.{name}" for name in allowed}
