@@ -11,7 +11,17 @@ from pathlib import Path
 from codesign.errors import CodesignError
 from quant.ablation import comparison, results
 from quant.ablation.costs import Cost, costs
-from quant.ablation.runs import SETS, Run, accuracy_of, backbone, perform, read_recipes, recipe_of, runs
+from quant.ablation.runs import (
+    FIRST_SEED,
+    SETS,
+    Run,
+    accuracy_of,
+    backbone,
+    perform,
+    read_recipes,
+    recipe_of,
+    runs,
+)
 from quant.ablation.studies import PUBLISHED, Study
 from quant.data.specs import load
 from quant.pipeline import configuration, opened
@@ -54,10 +64,12 @@ def ablate(
         raise AblationError(
             f"ablation: {', '.join(bad)} is no data of it, expected {', '.join(SETS)}. Name one."
         )
-    if start is not None and (theirs := opened(start).seed) < seeds:
+    last = FIRST_SEED + seeds - 1
+    if start is not None and FIRST_SEED <= (theirs := opened(start).seed) <= last:
         raise AblationError(
-            f"ablation: {start} was trained with seed {theirs}, expected none of the ablation's own, 0 to {seeds - 1}: "
-            "the decoder of its operator would begin as its own did, and fit the rest at once. Train it with another."
+            f"ablation: {start} was trained with seed {theirs}, expected none of the ablation's own, "
+            f"{FIRST_SEED} to {last}: the decoder "
+            "of its operator would begin as its own did, and fit the rest at once. Train it with another."
         )
     recipes = read_recipes(data)
     first = recipes[data[0]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quant.ablation.costs import ARRAY, BOARD, LANES
-from quant.ablation.results import Row, change, figure, line
+from quant.ablation.results import Row, against, figure, line
 from quant.ablation.variants import PLAIN
 
 EXTRA = ("LUT", "FF", "DSP", "BRAM36")
@@ -26,7 +26,7 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
         for d in data:
             integers = f"{d}, integers"
             cells += [figure(row.accuracy.get(c, {}), seeds) for c in (d, integers)]
-            cells.append(_change(row, _plain(table), integers))
+            cells.append(against(row, _plain(table), integers))
         lines.append(line(cells))
     trained = sum(len(r.accuracy.get(f"{d}, integers", {})) for r in table for d in data)
     asked = len(table) * len(data) * seeds
@@ -49,15 +49,6 @@ def _extra(row: Row, plain: Row) -> list[str]:
     if row is plain:
         return [f"{n:,}" for n in plain.cost.engine]
     return [f"{n - least:+,}" for n, least in zip(row.cost.engine, plain.cost.engine, strict=True)]
-
-
-def _change(row: Row, plain: Row, column: str) -> str:
-    """Points of AP50, over the seeds that both have."""
-    ours, theirs = row.accuracy.get(column, {}), plain.accuracy.get(column, {})
-    both = sorted(set(ours) & set(theirs))
-    if row is plain or not both:
-        return ""
-    return change([100 * (ours[s] - theirs[s]) for s in both])
 
 
 def picture(table: Sequence[Row], data: Sequence[str]) -> Any:

@@ -11,6 +11,8 @@ from quant.ablation.costs import ARRAY, BOARD, LANES, Cost
 from quant.ablation.runs import Run, accuracy_of
 from quant.ablation.variants import FREE, PLAIN, ROUNDED, VARIANTS, Variant
 
+# Student's t, two-sided 95 %, of 1, 2, ... degrees of freedom; of more than nine the last, a little wide.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 Accuracy = Mapping[str, Mapping[int, float]]  # data set, or "data set, integers" -> seed -> AP50
 
 
@@ -53,13 +55,21 @@ def figure(values: Mapping[int, float], seeds: int) -> str:
 def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str) -> str:
     """The table, and the answer, as far as there is one."""
     columns = [c for d in data for c in (d, f"{d}, integers") if any(r.accuracy.get(c) for r in table)]
-    head = ["operator", "published VOC AP", *(f"{c} AP50" for c in columns)]
+    plain = next(r for r in table if r.variant.name == PLAIN)
+    head = ["operator", "published VOC AP"]
+    for c in columns:
+        head += [f"{c} AP50", *([f"against {plain.variant.title}"] if c in data else [])]
     head += ["parameters", "MMAC", "kcycles", "DRAM kB", ""]
     lines = [line(head), line(["---"] * len(head))]
     for row in table:
         published = "" if row.variant.published is None else f"{row.variant.published:.1f}"
         cost = row.cost
-        cells = [row.variant.title, published, *(figure(row.accuracy.get(c, {}), seeds) for c in columns)]
+        cells = [row.variant.title, published]
+        for c in columns:
+            cells += [
+                figure(row.accuracy.get(c, {}), seeds),
+                *([against(row, plain, c)] if c in data else []),
+            ]
         moved = (cost.read_bytes + cost.written_bytes) / 1e3
         cells += [
             f"{cost.parameters:,}",
@@ -80,19 +90,48 @@ def line(cells: Sequence[str]) -> str:
 
 
 def answer(table: Sequence[Row], column: str) -> str:
-    """How much of the deformable gain the hardware's operator keeps, in a sentence; no share of a gain within noise."""
+    """How much of the deformable gain the hardware's operator keeps, by pairs; no share of a gain within noise."""
     found = gains(table, column)
     if not found:
         return f"- {column}: not all of depthwise 3x3, free and rounded have been trained."
     free, ours = ([100 * g[k] for g in found] for k in (0, 1))
-    first = (
-        f"- {column}: free deformable windows change AP50 by {change(free)}, the hardware's by {change(ours)}"
-    )
     if len(found) == 1:
-        return f"{first}, with one seed: whether that is more than chance is not known."
-    if mean(free) <= stdev(free):
-        return f"{first}, over {len(found)} seeds: no gain beyond their spread, so no share of it."
-    return f"{first}, over {len(found)} seeds: {mean(ours) / mean(free):.0%} of the gain is kept."
+        return (
+            f"- {column}: free deformable windows change AP50 by {change(free)}, the hardware's by {change(ours)}, "
+            "with one seed: whether that is more than chance is not known."
+        )
+    behind = [a - b for a, b in zip(ours, free, strict=True)]
+    low, high = interval(free)
+    said = (
+        f"- {column}, pairs of {len(found)} seeds: free deformable windows change AP50 by {change(free)} "
+        f"({between(free)}), the hardware's by {change(ours)} ({between(ours)}), against free {change(behind)} "
+        f"({between(behind)}): "
+    )
+    if low <= 0 <= high:
+        return said + "no gain of free windows beyond chance, so no share of it."
+    if high < 0:
+        return said + "free windows lose."
+    return said + f"{mean(ours) / mean(free):.0%} of the gain is kept, in the mean."
+
+
+def interval(points: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of so many differences lies with 95 % confidence, were they normal: Student's t."""
+    half = T95[min(len(points) - 1, len(T95)) - 1] * stdev(points) / len(points) ** 0.5
+    return mean(points) - half, mean(points) + half
+
+
+def between(points: Sequence[float]) -> str:
+    low, high = interval(points)
+    return f"95 %: {low:+.1f} to {high:+.1f}"
+
+
+def against(row: Row, plain: Row, column: str) -> str:
+    """Points of AP50 more than the plain window's, over the seeds that both have."""
+    ours, theirs = row.accuracy.get(column, {}), plain.accuracy.get(column, {})
+    both = sorted(set(ours) & set(theirs))
+    if row is plain or not both:
+        return ""
+    return change([100 * (ours[s] - theirs[s]) for s in both])
 
 
 def change(points: Sequence[float]) -> str:

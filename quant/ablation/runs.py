@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from quant.ablation.studies import variant
 from quant.ablation.variants import Variant
-from quant.data.specs import load
+from quant.data.specs import load, reseeded
 from quant.feed import TrainingCrops
 from quant.models import build
 from quant.objectives import Classifier, classification_loss
@@ -31,6 +31,9 @@ SETS = {
     "scenes": HERE / "scenes.toml",
     "bccd": HERE / "bccd.toml",
 }  # in this order: each begins with the one before
+FIRST_SEED = (
+    100  # of training: apart from those of networks to begin with, whose decoders it would draw again
+)
 BACKBONE, MODEL = "backbone.safetensors", "model.onnx"
 Say = Callable[[str], None]
 
@@ -60,12 +63,18 @@ def runs(out: Path, data: Iterable[str], variants: Iterable[str], seeds: int) ->
 
 
 def recipe_of(run: Run, recipes: dict[str, Recipe], out: Path) -> Recipe:
-    """The recipe of a run: the first set begins with the backbone, others with the same variant after the first."""
+    """The recipe of a run: the first set begins with the backbone, others with the same variant after the first.
+
+    A seed has scenes and an order of its own, the same for all variants: their differences are of pairs.
+    """
     base, first = recipes[run.data], next(iter(recipes))
     start = out / BACKBONE if run.data == first else out / first / run.folder.name
     bare = replace(base.pretrain_stage, phases=())
     options = {**base.options, **run.variant.options}
-    return replace(base, seed=run.seed, start=str(start), options=options, pretrain_stage=bare)
+    data = reseeded(base.data, FIRST_SEED + run.seed)
+    return replace(
+        base, seed=FIRST_SEED + run.seed, data=data, start=str(start), options=options, pretrain_stage=bare
+    )
 
 
 def read_recipes(data: Iterable[str]) -> dict[str, Recipe]:

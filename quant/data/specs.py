@@ -32,6 +32,16 @@ def load(spec: str) -> Dataset:
     return makers[kind](spec, rest)
 
 
+def reseeded(spec: str, by: int) -> str:
+    """The same data with other images where they are made: the seed of scenes raised. Photographs stay as they are."""
+    kind, _, rest = spec.partition(":")
+    if kind != "scenes":
+        return spec
+    values = _pairs(spec, rest, tuple(_SCENES))
+    values["seed"] = str(int(values.get("seed", _SCENES["seed"])) + by)
+    return f"{kind}:{','.join(f'{name}={value}' for name, value in values.items())}"
+
+
 def _expanded(spec: str) -> str:
     """The spec with $NAME and ${NAME} replaced."""
     text = os.path.expandvars(spec)

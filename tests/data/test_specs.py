@@ -10,7 +10,7 @@ import pytest
 from codesign.errors import DataError
 from quant.data import Sample, letterboxed, load, scenes
 from quant.data.coco import Coco
-from quant.data.specs import FORMS
+from quant.data.specs import FORMS, reseeded
 from quant.data.voc import Voc
 from tests.data.test_coco import make as make_coco
 from tests.data.test_voc import make as make_voc
@@ -107,3 +107,9 @@ def test_a_letterboxed_sample_keeps_its_labels() -> None:
     boxed = letterboxed(sample, 40, 40)
     assert boxed.boxes.tolist() == [[0, 10, 40, 30]]
     assert (boxed.labels.tolist(), boxed.difficult.tolist(), boxed.image_id) == ([2], [True], "x")
+
+
+def test_other_images_of_the_same_data() -> None:
+    assert reseeded("scenes:split=train,seed=1", 100) == "scenes:split=train,seed=101"
+    assert reseeded("scenes", 3) == "scenes:seed=3"
+    assert reseeded("voc:photos:train", 3) == "voc:photos:train"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ pytest.importorskip("brevitas", reason="needs the extra [quant]")
 from quant.ablation import command, comparison, costs, runs
 from quant.ablation.command import AblationError, ablate
 from quant.ablation.costs import Cost, reckoned
-from quant.ablation.results import answer, gains, markdown, picture, rows
+from quant.ablation.results import answer, gains, interval, markdown, picture, rows
 from quant.ablation.runs import Run
 from quant.ablation.studies import PUBLISHED, STUDIES, Study, variant
 from quant.ablation.variants import VARIANTS
@@ -131,15 +132,15 @@ def test_the_table_says_what_is_missing_and_what_is_kept(tmp_path: Path) -> None
     text = markdown(table, ["scenes"], 2, "mini")
     lines = text.splitlines()
     assert lines[0] == (
-        "| operator | published VOC AP | scenes AP50 | scenes, integers AP50 "
+        "| operator | published VOC AP | scenes AP50 | against depthwise 3x3 | scenes, integers AP50 "
         "| parameters | MMAC | kcycles | DRAM kB |  |"
     )
-    assert "| depthwise 3x3 | 39.1 | 31.0 ± 1.4 |  | 1,000 | 2.0 | 30 | 45 | estimated |" in lines
+    assert "| depthwise 3x3 | 39.1 | 31.0 ± 1.4 |  |  | 1,000 | 2.0 | 30 | 45 | estimated |" in lines
     assert (
-        "| depthwise deformable, rounded |  | 62.5 ± 38.9 | 34.5 (1 of 2) | 1,000 | 2.0 | 30 | 45 | reckoned |"
-        in lines
+        "| depthwise deformable, rounded |  | 62.5 ± 38.9 | +31.5 ± 37.5 | 34.5 (1 of 2) "
+        "| 1,000 | 2.0 | 30 | 45 | reckoned |" in lines
     )
-    assert "| full deformable |  |  |  | 1,000 | 2.0 | 30 | 45 | reckoned |" in lines
+    assert "| full deformable |  |  |  |  | 1,000 | 2.0 | 30 | 45 | reckoned |" in lines
     assert "mini; 2 seeds, mean ± standard deviation. A part of the ablation: 5 of 22 networks." in lines
     assert lines[-1] == (
         "- scenes: free deformable windows change AP50 by +10.0, the hardware's by +5.0, with one seed: "
@@ -208,22 +209,39 @@ def test_studies_share_what_both_have(small: None, tmp_path: Path, monkeypatch: 
     ("free", "end"),
     [
         (
-            (0.40, 0.44),
-            "change AP50 by +12.0 ± 2.8, the hardware's by +6.0 ± 1.4, over 2 seeds: 50% of the gain is kept.",
+            (0.40, 0.44, 0.42),
+            "by +12.0 ± 2.0 (95 %: +7.0 to +17.0), the hardware's by +6.0 ± 1.0 (95 %: +3.5 to +8.5), against free "
+            "-6.0 ± 1.0 (95 %: -8.5 to -3.5): 50% of the gain is kept, in the mean.",
         ),
         (
-            (0.29, 0.39),
-            "change AP50 by +4.0 ± 7.1, the hardware's by +6.0 ± 1.4, over 2 seeds: "
-            "no gain beyond their spread, so no share of it.",
+            (0.32, 0.39, 0.40),
+            "by +7.0 ± 4.4 (95 %: -3.8 to +17.8), the hardware's by +6.0 ± 1.0 (95 %: +3.5 to +8.5), against free "
+            "-1.0 ± 3.6 (95 %: -10.0 to +8.0): no gain of free windows beyond chance, so no share of it.",
+        ),
+        (
+            (0.28, 0.27, 0.29),
+            "by -2.0 ± 1.0 (95 %: -4.5 to +0.5), the hardware's by +6.0 ± 1.0 (95 %: +3.5 to +8.5), against free "
+            "+8.0 ± 1.7 (95 %: +3.7 to +12.3): no gain of free windows beyond chance, so no share of it.",
+        ),
+        (
+            (0.2, 0.2, 0.2),
+            "by -10.0 ± 0.0 (95 %: -10.0 to -10.0), the hardware's by +6.0 ± 1.0 (95 %: +3.5 to +8.5), against free "
+            "+16.0 ± 1.0 (95 %: +13.5 to +18.5): free windows lose.",
         ),
     ],
 )
-def test_a_share_is_given_of_a_gain_beyond_the_spread(
-    tmp_path: Path, free: tuple[float, ...], end: str
-) -> None:
-    found = {"dw3x3": (0.3, 0.3), "deform-free": free, "deform-rounded": (0.35, 0.37)}
+def test_a_share_is_given_of_a_gain_beyond_chance(tmp_path: Path, free: tuple[float, ...], end: str) -> None:
+    found = {"dw3x3": (0.3, 0.3, 0.3), "deform-free": free, "deform-rounded": (0.35, 0.37, 0.36)}
     every = [done(tmp_path, name, seed, a) for name, values in found.items() for seed, a in enumerate(values)]
-    assert answer(rows(every, fake()), "scenes") == f"- scenes: free deformable windows {end}"
+    said = answer(rows(every, fake()), "scenes")
+    assert said == f"- scenes, pairs of 3 seeds: free deformable windows change AP50 {end}"
+
+
+def test_intervals_are_students() -> None:
+    """As tables of the t distribution have them; more pairs than the table has are given no narrower factor."""
+    assert interval([1.0, 3.0]) == (pytest.approx(2 - 12.706), pytest.approx(2 + 12.706))
+    many = [0.0, 2.0] * 10
+    assert interval(many)[1] - 1 == pytest.approx(2.262 * stdev(many) / 20**0.5)
 
 
 @pytest.fixture
@@ -278,17 +296,21 @@ def test_a_killed_ablation_goes_on_and_ends_as_one_that_was_not(
 
 def test_a_decoder_does_not_begin_as_that_of_the_network_it_begins_with(small: None, tmp_path: Path) -> None:
     """Drawn with the parent's seed, its own operator's decoder would: that one alone would fit the backbone."""
-    parent = small_run(tmp_path / "parent", seed=1)
+    parent = small_run(tmp_path / "parent", seed=101)
     message = (
-        f"ablation: {parent} was trained with seed 1, expected none of the ablation's own, 0 to 1: the decoder of its "
-        "operator would begin as its own did, and fit the rest at once. Train it with another."
+        f"ablation: {parent} was trained with seed 101, expected none of the ablation's own, 100 to 101: the "
+        "decoder of its operator would begin as its own did, and fit the rest at once. Train it with another."
     )
     with pytest.raises(AblationError) as refused:
         ablate(tmp_path / "a", ("first",), ("dw3x3",), 2, parent)
     assert str(refused.value) == message and not (tmp_path / "a").exists()
     recipes = runs.read_recipes(("first",))
-    (run,) = runs.runs(tmp_path, recipes, ("deform-rounded",), 1)
-    assert runs.recipe_of(run, recipes, tmp_path).seed == run.seed == 0
+    made = [
+        runs.recipe_of(r, recipes, tmp_path)
+        for r in runs.runs(tmp_path, recipes, ("dw3x3", "deform-free"), 2)
+    ]
+    assert [r.seed for r in made] == [100, 100, 101, 101]
+    assert [r.data for r in made] == ["scenes:split=train,seed=101"] * 2 + ["scenes:split=train,seed=102"] * 2
 
 
 @needs_deform_conv
