@@ -35,6 +35,8 @@ class Choice:
     def __str__(self) -> str:
         c = self.config
         maps = f", {map_kib(c):g} KiB of maps" if c.near_words >= LEAST_NEAR else ""
+        if c.steer_words >= LEAST_NEAR:
+            maps += f", {steering_kib(c):g} KiB of offsets"
         return (
             f"{c.lanes} lanes, {array_text(c)}, {weight_kib(c):g} KiB of weights, rows of {c.row_words}"
             + maps
@@ -60,6 +62,11 @@ def weight_kib(config: EngineConfig) -> float:
 def map_kib(config: EngineConfig) -> float:
     """Of maps that stay on chip, in both memories."""
     return 2 * config.near_words * config.lanes / 1024
+
+
+def steering_kib(config: EngineConfig) -> float:
+    """Of what steers windows and stays on chip, in both memories."""
+    return 2 * config.steer_words * config.lanes / 1024
 
 
 @dataclass(frozen=True)

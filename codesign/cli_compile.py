@@ -237,7 +237,7 @@ def build_bundle(
         made = planned_for(graph, shared)
     elif lanes is not None and array is not None:
         made = plan(graph, lanes, array=array)
-        made = made.on(with_maps(placed(made.config, facts), made.most_near, facts))
+        made = made.on(with_maps(placed(made.config, facts), made.most_near, facts, made.most_steering))
     else:
         found = explore(graph, facts, lanes, array, say)
         made, apart = found.plan, found.apart

@@ -40,7 +40,7 @@ def segment_words(step: Step, lanes: int) -> int:
 
 def segment_ints(s: Segment) -> tuple[int, int, int, int]:
     """A row of that table."""
-    return s.address, s.count, s.stride, s.up | 4 * s.signed | 8 * s.near
+    return s.address, s.count, s.stride, s.up | 4 * s.signed | 8 * s.near | 16 * s.steers
 
 
 def step_ints(
@@ -69,7 +69,7 @@ def step_ints(
         *(*step.pointwise_clamp, pointwise_parameters),
         *(POINTWISE.index(step.second), step.second_out, *step.second_clamp, second_parameters),
         *(step.middle_stride, *step.middle_clamp, middle_parameters, step.pool_stride),
-        *(step.load_pixels, step.store_pixels, step.near, values),
+        *(step.load_pixels, step.store_pixels, step.near | 2 * step.steer | 4 * offset.near, values),
         *last,
     ]
 
@@ -96,7 +96,10 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
         .view("<i4")
         .reshape(-1, SEGMENT_INTS)
     )
-    segments = [Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4), bool(g & 8)) for a, n, s, g in rows]
+    segments = [
+        Segment(int(a), int(n), int(s), int(g) & 3, bool(g & 4), bool(g & 8), bool(g & 16))
+        for a, n, s, g in rows
+    ]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
     filters = f[6] * (TAP_WORDS * (window != "varied") + REQUANT_WORDS) if window in FILTERS else 0
     sampling = (
@@ -117,6 +120,7 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
         if mixing is not None and mixing.makes_weights
         else (base, 0)
     )
+    offset = Segment(f[20], numbers, f[21], f[22], near=bool(f[42] & 4)) if window in STEERED else None
     computed = sampling is None and f[47] != 0
     second_in = f[26] if f[35] else f[25]
     tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
@@ -132,13 +136,14 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
         nodes=(), load=tuple(segments[: f[1]]), store=tuple(segments[f[1] :]),
         height=f[4], width=f[5], groups=f[6], packed=bool(f[7]), window=window, kernel=f[9],
         stride=(f[10], f[11]), origin=(f[12], f[13]), reach=f[14], out_height=f[15], out_width=f[16],
-        window_clamp=(f[17], f[18]), offset=Segment(f[20], numbers, f[21], f[22]) if window in STEERED else None,
+        window_clamp=(f[17], f[18]), offset=offset,
         offset_lane=f[23], sampling=sampling, mixing=mixing, weights=(f[29], f[34]) if computed else None,
         bank=words(*bank), rows=words(f[47], (f[26] + f[31] * bool(f[30])) * REQUANT_WORDS) if computed else None,
         pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
         second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],
-        middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41], near=f[42],
+        middle_clamp=(f[36], f[37]), pool_stride=f[39], load_pixels=f[40], store_pixels=f[41], near=f[42] & 1,
+        steer=f[42] >> 1 & 1,
         window_parameters=words(f[19], filters), pointwise_parameters=words(f[29], tiles),
         second_parameters=words(f[34], second), middle_parameters=words(f[38], middle),
         table=words(f[43], TABLE_BYTES // lanes if f[43] else 0),

@@ -49,6 +49,7 @@ class EngineConfig:
     branches: int = 0  # 1: steps can be skipped; 0: every step runs in every frame
     sampler_shapes: int = 0  # 1: sampled windows of other taps, and limited to the map; 0: 3x3 alone
     weight_stream: int = 0  # 1: windows with weights of their own at every pixel; 0: there are none
+    steer_words: int = 1  # of each of the two memories for what steers windows; 1: there are none
 
     @property
     def chunk_words(self) -> int:

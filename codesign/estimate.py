@@ -27,7 +27,7 @@ from codesign.ports import Bytes, Ints
 from codesign.program import HEADER_INTS, Program
 from codesign.stages import chain, described_cycles, matrices, parameter_cycles, read_cycles
 from codesign.step import Step
-from codesign.transfers import loaded, offset_words, stored
+from codesign.transfers import loaded, steering_words, stored
 from codesign.walk import Turn, Way, walk, ways
 from codesign.windows import FILTERS, REQUANT_WORDS
 
@@ -267,7 +267,7 @@ def _step(
     after = [] if path.brings is None else [steps[path.brings]]
     parameters = ceil(sum(parameter_cycles(s, config, memory) for s in after))
     found = chain(step, config, memory, after)
-    words = loaded(step, config).moved + offset_words(step)
+    words = loaded(step, config).moved + steering_words(step)
     array, window = macs
     cycles = before + max(found.cycles, parameters)
     return StepCost(

@@ -180,7 +180,7 @@ class _Search:
         made = self._plan(point)
         config = replace(made.config, pixels=point["pixels"], turns=point["turns"])
         config = in_luts(placed(config, self.board), self.board)
-        return with_maps(config, made.most_near, self.board)
+        return with_maps(config, made.most_near, self.board, made.most_steering)
 
     def _fits(self, point: Point) -> bool:
         config = self._config(point)

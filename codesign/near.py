@@ -2,16 +2,21 @@
 
 An engine has two memories of `near_words` words for maps. A step reads one of them and writes the other
 (hls_templates/engine.hpp says why): all that it reads on chip lies in one memory, all that it writes there in
-the other. Maps for which this leaves no place stay in DRAM, as inputs, outputs and offsets do.
+the other. Maps for which this leaves no place stay in DRAM, as inputs and outputs do.
+
+What steers windows (offsets, masks, generated kernels, gates) is read by another process. For it there are two
+memories of `steer_words` words, used in the same way and apart from the others; what a step loads as a map as well, or
+a branch looks at, stays in DRAM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from codesign.engine_config import LEAST_NEAR, EngineConfig
 from codesign.layout import Buffer, allocate
 from codesign.ports import Ints
 from codesign.program import Program
@@ -20,12 +25,13 @@ from codesign.step import Segment, Step
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """A buffer, by its index, and the steps that write and read it."""
+    """A buffer, by its index, and the steps that write and read it; those that come `first` find a place first."""
 
     index: int
     buffer: Buffer
     writers: frozenset[int]
     readers: frozenset[int]
+    first: bool = False
 
     @property
     def saved(self) -> float:
@@ -81,53 +87,79 @@ class Places:
             for i, step in enumerate(program.steps)
         ]
         self.stores = [[index(s, i) for s in step.store] for i, step in enumerate(program.steps)]
-        self.offsets = {index(step.offset, i) for i, step in enumerate(program.steps) if step.offset}
-        self.maps = self._maps()
+        self.steered = [
+            [] if step.offset is None or step.branch is not None else [index(step.offset, i)]
+            for i, step in enumerate(program.steps)
+        ]
+        looks = [index(s.offset, i) for i, s in enumerate(program.steps) if s.branch is not None and s.offset]
+        loaded, steering = ({i for found in of for i in found} for of in (self.loads, self.steered))
+        self.maps = self._kept(self.loads, steering.union(looks))
+        sampled = {i for i, step in enumerate(program.steps) if step.window == "sampled"}
+        self.steering = [
+            replace(m, first=not sampled.isdisjoint(m.readers))
+            for m in self._kept(self.steered, loaded.union(looks))
+        ]
 
-    def _maps(self) -> list[_Map]:
-        """Those that steps write and read, and nobody else."""
+    def _kept(self, reads: Sequence[Sequence[int]], others: Collection[int]) -> list[_Map]:
+        """Buffers that steps write and read in this way, and nobody in another."""
         count, found = len(self.program.steps), []
         for i, buffer in enumerate(self.buffers):
             writers = frozenset(step for step in range(count) if i in self.stores[step])
-            readers = frozenset(step for step in range(count) if i in self.loads[step])
+            readers = frozenset(step for step in range(count) if i in reads[step])
             inside = buffer.first >= 0 and buffer.last < count
-            if inside and writers and readers and i not in self.offsets:
+            if inside and writers and readers and i not in others:
                 found.append(_Map(i, buffer, writers, readers))
         return found
 
-    def moved(self, at: int, near: Mapping[int, int]) -> Step:
+    def moved(self, at: int, near: Mapping[int, int], steer: Mapping[int, int]) -> Step:
         """A step with those segments on chip whose buffers have an address there."""
         step, begin = self.program.steps[at], self.program.arena[0]
 
+        def inside(segment: Segment, index: int) -> int:
+            return segment.address - begin - self.buffers[index].address
+
         def home(segment: Segment, index: int) -> Segment:
-            if index not in near:
-                return segment
-            inside = segment.address - begin - self.buffers[index].address
-            return replace(segment, address=near[index] + inside, near=True)
+            if index in near:
+                return replace(segment, address=near[index] + inside(segment, index), near=True)
+            if index in steer:
+                return replace(segment, address=steer[index] + inside(segment, index), steers=True)
+            return segment
 
         load = tuple(map(home, step.load, self.loads[at])) if self.loads[at] else step.load
-        return replace(step, load=load, store=tuple(map(home, step.store, self.stores[at])))
+        offset = step.offset
+        for index in self.steered[at]:
+            if offset is not None and index in steer:
+                offset = replace(offset, address=steer[index] + inside(offset, index), near=True)
+        return replace(step, load=load, store=tuple(map(home, step.store, self.stores[at])), offset=offset)
 
 
-def keep_near(places: Places, words: int) -> Program:
-    """The program with as many maps on chip as two memories of `words` words hold; it computes the same."""
-    near, reads = _chosen(places, words)
-    steps = (replace(places.moved(i, near), near=reads.get(i, 0)) for i in range(len(places.program.steps)))
+def keep_near(places: Places, words: int, steer_words: int) -> Program:
+    """The program with as much on chip as two memories of `words` words for maps and two of `steer_words` hold.
+
+    It computes the same.
+    """
+    count = len(places.program.steps)
+    near, reads = _chosen(places.maps, count, words)
+    steer, turns = _chosen(places.steering, count, steer_words)
+    steps = (
+        replace(places.moved(i, near, steer), near=reads.get(i, 0), steer=turns.get(i, 0))
+        for i in range(count)
+    )
     return replace(places.program, steps=tuple(steps))
 
 
-def most_near(places: Places) -> int:
-    """Words of each memory beyond which no more maps stay on chip."""
-    near, _ = _chosen(places, sum(b.size for b in places.buffers))
+def most_near(places: Places, maps: Sequence[_Map]) -> int:
+    """Words of each memory beyond which no more of these maps stay on chip."""
+    near, _ = _chosen(maps, len(places.program.steps), sum(m.buffer.size for m in maps))
     return max((address + places.buffers[i].size for i, address in near.items()), default=0)
 
 
-def _chosen(places: Places, words: int) -> tuple[dict[int, int], dict[int, int]]:
-    """Addresses of the buffers that stay on chip, by index, and which memory each step reads."""
+def _chosen(every: Sequence[_Map], steps: int, words: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Addresses of the buffers that stay on chip, by index, and which memory each of so many steps reads."""
     groups: list[_Group] = []
-    maps = [m for m in places.maps if m.buffer.size <= words]
-    for map_ in sorted(maps, key=lambda m: (-m.saved, m.index)):
-        groups = _with(groups, map_, len(places.program.steps), words)
+    maps = [m for m in every if m.buffer.size <= words and words >= LEAST_NEAR]
+    for map_ in sorted(maps, key=lambda m: (not m.first, -m.saved, m.index)):
+        groups = _with(groups, map_, steps, words)
     lies = {map_: memory for group in groups for map_, memory in group.lies.items()}
     near: dict[int, int] = {}
     for memory in (0, 1):
@@ -167,33 +199,40 @@ def _addresses(maps: Sequence[_Map], words: int) -> dict[int, int]:
     return {}
 
 
-def spilled(program: Program, words: int) -> Program:
-    """The program with the two memories of `words` words behind its arena in DRAM: each step can start alone."""
+def spilled(program: Program, config: EngineConfig) -> Program:
+    """The program with the memories on chip behind its arena in DRAM: each step can start alone."""
     end = program.arena[1]
+    behind = end + 2 * config.near_words
 
     def home(segment: Segment, memory: int) -> Segment:
-        return (
-            replace(segment, address=end + memory * words + segment.address, near=False)
-            if segment.near
-            else segment
-        )
+        if not segment.near:
+            return segment
+        return replace(segment, address=end + memory * config.near_words + segment.address, near=False)
+
+    def steering(segment: Segment, memory: int) -> Segment:
+        at = behind + memory * config.steer_words + segment.address
+        return replace(segment, address=at, near=False, steers=False)
 
     steps = tuple(
         replace(
-            step, near=0, load=tuple(home(s, step.near) for s in step.load),
-            store=tuple(home(s, 1 - step.near) for s in step.store),
+            step, near=0, steer=0, load=tuple(home(s, step.near) for s in step.load),
+            store=tuple(
+                steering(s, 1 - step.steer) if s.steers else home(s, 1 - step.near) for s in step.store
+            ),
+            offset=steering(step.offset, step.steer) if step.offset and step.offset.near else step.offset,
         )
         for step in program.steps
     )  # fmt: skip
     if steps == program.steps:
         return program
-    return replace(program, arena=(program.arena[0], end + 2 * words), steps=steps)
+    return replace(program, arena=(program.arena[0], behind + 2 * config.steer_words), steps=steps)
 
 
 def with_copies(step: Step, far: Step) -> tuple[Step, ...]:
     """A step that finds and leaves its maps on chip, between steps that bring them and take them away.
 
-    `far` is the same step with all segments in DRAM.
+    `far` is the same step with all segments in DRAM. No step takes away what steers windows: it is left in DRAM, and
+    brought to where the step finds it.
     """
     height, width = step.stored_shape
     brought = [
@@ -206,9 +245,16 @@ def with_copies(step: Step, far: Step) -> tuple[Step, ...]:
         for here, there in zip(step.store, far.store, strict=True)
         if here.near
     ]
+    offset = far.offset
+    if step.offset is not None and far.offset is not None and step.offset.near:
+        offset, up = step.offset, step.offset.up
+        pixels = (1, 1) if step.mixing is not None else (step.out_height >> up, step.out_width >> up)
+        target = replace(offset, near=False, steers=True)
+        brought.append(replace(_copy(far.offset, target, *pixels, 0), steer=1 - step.steer))
     load = tuple(h if h.near else f for h, f in zip(step.load, far.load, strict=True))
     store = tuple(h if h.near else f for h, f in zip(step.store, far.store, strict=True))
-    return (*brought, replace(far, load=load, store=store, near=step.near), *taken)
+    here = replace(far, load=load, store=store, offset=offset, near=step.near, steer=step.steer)
+    return (*brought, here, *taken)
 
 
 def _copy(source: Segment, target: Segment, height: int, width: int, near: int) -> Step:

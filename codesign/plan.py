@@ -61,14 +61,22 @@ class Plan:
 
     def on(self, config: EngineConfig) -> Plan:
         """With an engine that differs in its arrays and in its memories for maps, which change no other step."""
-        keeps = config.near_words >= LEAST_NEAR
-        program = keep_near(self._places, config.near_words) if keeps else self.far
+        keeps = max(config.near_words, config.steer_words) >= LEAST_NEAR
+        program = keep_near(self._places, config.near_words, config.steer_words) if keeps else self.far
         return Plan(config, program, self.far, self.buffers)
 
     @cached_property
     def most_near(self) -> int:
         """Words of each of the memories for maps, beyond which no more maps stay on chip."""
-        return most_near(self._places)
+        return most_near(self._places, self._places.maps)
+
+    @cached_property
+    def most_steering(self) -> int:
+        """The same of the memories for what steers windows, of maps with several bytes a pixel.
+
+        An offset a pixel, or a gate a channel, is moved in no time beside the rest: it alone is not worth the memories.
+        """
+        return most_near(self._places, [m for m in self._places.steering if m.first])
 
     @cached_property
     def _places(self) -> Places:

@@ -281,13 +281,13 @@ def _middle(config: EngineConfig, row: int) -> tuple[Unit, ...]:
     )
 
 
-def _near(config: EngineConfig) -> tuple[Unit, ...]:
+def _near(name: str, words: int, config: EngineConfig, uram: bool) -> tuple[Unit, ...]:
     """Two memories; of both a step gets what is read, and decides of both what is written and where."""
-    bits, address = 8 * config.lanes, (config.near_words - 1).bit_length()
+    bits, address = 8 * config.lanes, (words - 1).bit_length()
     chosen = choice_luts(2, bits) + 4 * choice_luts(2, address)
     return (
-        Unit("near maps: which is read", logic_luts=chosen),
-        memory("near maps", config.near_words, bits, 2, uram=bool(config.ultra)),
+        Unit(f"{name}: which is read", logic_luts=chosen),
+        memory(name, words, bits, 2, uram=uram),
     )
 
 
@@ -333,7 +333,8 @@ def resources(config: EngineConfig) -> Resources:
         memory("finish: words of a block", 2 * config.output_words, 9 * n, arrays * config.pixels),
         memory("load: chunks", 2 * config.chunk_words, 8 * n),
         memory("store: chunks", 2 * config.chunk_words, 9 * n),
-        *(_near(config) if config.near_words >= LEAST_NEAR else ()),
+        *(_near("near maps", config.near_words, config, ultra) if config.near_words >= LEAST_NEAR else ()),
+        *(_near("steering", config.steer_words, config, False) if config.steer_words >= LEAST_NEAR else ()),
         *(_branches(config) if config.branches else ()),
         memory("port buffers", PORT_WORDS, 8 * n, PORTS),
     ))  # fmt: skip

@@ -33,16 +33,25 @@ def has_luts(config: EngineConfig, board: Board) -> bool:
     return all(need <= have for what, need, have in limits_of(config, board) if what == "LUT")
 
 
-def with_maps(config: EngineConfig, most: int, board: Board) -> EngineConfig:
-    """With memories for maps as large as the board has room for, of `most` words at most."""
+def with_maps(config: EngineConfig, most: int, board: Board, steering: int = 0) -> EngineConfig:
+    """With memories for maps as large as the board has room for, of `most` words at most.
+
+    First come those for what steers windows, of `steering` words at most: they are small.
+    """
+    alone = replace(config, near_words=1, steer_words=1)
+    return _with(_with(alone, "steer_words", steering, board), "near_words", most, board)
+
+
+def _with(config: EngineConfig, memories: str, most: int, board: Board) -> EngineConfig:
+    """With two of these memories as large as there is room for; `config` has none."""
     if most < LEAST_NEAR or not fits(resources(config), board):
-        return replace(config, near_words=1)
+        return config
     found = 0  # blocks that fit
     beyond = ceil(most / NEAR_WORDS) + 1  # and that do not, or are more than there is use for
     while beyond - found > 1:
         blocks = (found + beyond) // 2
-        if fits(resources(replace(config, near_words=blocks * NEAR_WORDS)), board):
+        if fits(resources(replace(config, **{memories: blocks * NEAR_WORDS})), board):
             found = blocks
         else:
             beyond = blocks
-    return replace(config, near_words=max(1, found * NEAR_WORDS))
+    return replace(config, **{memories: max(1, found * NEAR_WORDS)})

@@ -25,7 +25,8 @@ def holding(config: EngineConfig, others: Mapping[str, Graph], board: Board) -> 
 
     Raises PlanError if a network cannot run on such an engine, or the engine does not fit the board any more.
     """
-    most, config = config.near_words, replace(config, near_words=1)  # what is left in the end keeps maps
+    most, steering = config.near_words, config.steer_words
+    config = replace(config, near_words=1, steer_words=1)  # what is left in the end keeps maps
     for name, graph in others.items():
         limits = Limits(0, config.row_words, config.middle_words)  # what it cannot do without, and no more
         array = (config.pixels, config.turns)
@@ -38,7 +39,7 @@ def holding(config: EngineConfig, others: Mapping[str, Graph], board: Board) -> 
             raise PlanError(f"{name}: {error}") from None
     if excess := over_budget(config, board):
         raise PlanError(f"{', '.join(others)}: the engine with what they need, too, is too large.\n{excess}")
-    return with_maps(config, most, board)
+    return with_maps(config, most, board, steering)
 
 
 def planned_for(graph: Graph, engine: Bundle) -> Plan:

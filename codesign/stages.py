@@ -35,6 +35,8 @@ from codesign.transfers import (
     loaded,
     offset_words,
     row_words,
+    steering_pace,
+    steering_words,
     store_words,
     stored,
     stored_last,
@@ -164,9 +166,11 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     """The processes of a step, from the first request to the last response. `after`: the next step, if there is one."""
     load, store = loaded(step, config), stored(step, config)
     pixels = step.out_height * step.out_width
-    offsets = offset_words(step)
     into, arrays, chained = window_words(step, config), matrices(step), bool(step.middle_stride)
-    own, beside = (load.moved, offsets, store.moved), sum(s.brought_words(config.lanes) for s in after)
+    own, beside = (
+        (load.moved, steering_words(step), store.moved),
+        sum(s.brought_words(config.lanes) for s in after),
+    )
     shared = memory.cycles(*own, beside)
     whole = step.window == "pass"
 
@@ -252,7 +256,7 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
     stages = {
         "compute": ceil(array),
         "load": ceil(max(load.port_cycles(memory), load.words)),
-        "offsets": ceil(offsets * memory.word_cycles),
+        "offsets": ceil(offset_words(step) * steering_pace(step, memory)),
         "window": window_cycles(step, config),
         "store": ceil(max(emit, collect)),
         "DRAM": shared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codesign.dram import Dram
 from codesign.step import POINTWISE, Step, tile_words
-from codesign.transfers import ENTRY, FETCH, PRODUCTS, SLOTS, WINDOW, offset_words
+from codesign.transfers import ENTRY, FETCH, PRODUCTS, SLOTS, WINDOW, offset_words, steering_pace
 
 SUMMED_UP, GIVEN, GATES = 4, 14, 2  # depths of the loops
 
@@ -43,7 +43,7 @@ def middle(step: Step, lanes: int, memory: Dram, pace_in: float, pace_out: float
         return (
             step.height * step.width * step.groups * taken + given + SUMMED_UP + GIVEN + 2 * ENTRY + PRODUCTS
         )
-    gates = offset_words(step) * max(memory.word_cycles, 1.0) + GATES + 2 * ENTRY + FETCH + PRODUCTS
+    gates = offset_words(step) * max(steering_pace(step, memory), 1.0) + GATES + 2 * ENTRY + FETCH + PRODUCTS
     if step.mixing.makes_weights:
         tiles, words, halves = tiles_of(step, lanes)
         stored = tile_words(lanes) * (2 if halves else 1)

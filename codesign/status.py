@@ -22,7 +22,7 @@ STATUS = {  # of layout.hpp, in words
     16: "stride or size of what lies between the arrays are out of range",
     17: "stride or size of the max-pool behind the arrays are out of range",
     18: "a chunk is larger than the buffers of load and store",
-    19: "which memory on chip is read is neither 0 nor 1",
+    19: "which memories on chip are read is none of the ways that there are",
     20: "grid, masks, taps or border of a sampled window are out of range",
     22: "the sum of a map is no pixel, or its words or the map are too many",
     23: "kind, parts, gates or sides of what gates multiply are out of range",

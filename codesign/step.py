@@ -27,6 +27,7 @@ class Segment:
     up: int = 0
     signed: bool = False
     near: bool = False  # in a memory on chip, at a word of it
+    steers: bool = False  # in one for what steers windows; is only stored there
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Step:
     load_pixels: int = 1  # of a chunk
     store_pixels: int = 1
     near: int = 0  # of the two memories on chip, the one that is read; the other is written
+    steer: int = 0  # the same, of the two for what steers windows
     branch: Branch | None = None  # of a step that computes nothing; it looks at `offset` and `offset_lane`
     weights: tuple[int, int] | None = None  # where the arrays' tiles lie that a step before makes
     window_parameters: Bytes | None = field(default=None, compare=False)

@@ -132,7 +132,7 @@ def stored(step: Step, config: EngineConfig) -> Transfer:
 
 
 def offset_words(step: Step) -> int:
-    """Words that hold offsets, or weights of every pixel. Rows that upsampling repeats are fetched again."""
+    """Words that hold offsets, gates, or weights of every pixel. Rows that upsampling repeats are fetched again."""
     if step.offset is None:
         return varied_words(step)
     if step.mixing is not None:
@@ -140,10 +140,21 @@ def offset_words(step: Step) -> int:
     return step.out_height * (step.out_width >> step.offset.up) * step.offset.count
 
 
+def steering_words(step: Step) -> int:
+    """Those of them that come from DRAM."""
+    return 0 if step.offset is not None and step.offset.near else offset_words(step)
+
+
+def steering_pace(step: Step, memory: Dram) -> float:
+    """Cycles of such a word."""
+    return 1.0 if step.offset is not None and step.offset.near else memory.word_cycles
+
+
 def _part(segment: Segment, first: int, pixels: int) -> Part:
     """Of pixels [first, first + pixels) of a row."""
     count = ((first + pixels - 1) >> segment.up) - (first >> segment.up) + 1
-    return Part(count * segment.count, 1 if segment.stride == segment.count else count, segment.near)
+    runs = 1 if segment.stride == segment.count else count
+    return Part(count * segment.count, runs, segment.near or segment.steers)
 
 
 def arranged(load: Transfer, memory: Dram, pace: float) -> tuple[float, float]:

@@ -58,7 +58,6 @@ def write(
     """
     memory = simulator_of(bundle, engine).memory
     program, lanes = bundle.program, bundle.program.lanes
-    words = bundle.config.near_words
     feeds = [_codes(program, picture, seed) for seed, picture in enumerate([*pictures, None])]
     frames = list(_frames(program, engine, memory, feeds))
     write_vectors(csim, frames, memory.size, lanes, program.base)
@@ -68,7 +67,7 @@ def write(
             f"{bundle.directory}: every step needs more than {COSIM_WORDS} words of memory, which is what "
             "co-simulation has. Use --no-cosim."
         )
-    far = spilled(program, words)
+    far = spilled(program, bundle.config)
     memory = np.concatenate([memory, np.zeros(far.memory_words * lanes - memory.size, np.uint8)])
     small = step_frames(program, far, bundle.config, engine, memory, feeds[0], steps)
     write_vectors(cosim, small, COSIM_WORDS * lanes, lanes, COSIM_BASE)

@@ -30,7 +30,7 @@ def cosim_steps(program: Program, config: EngineConfig) -> tuple[list[int], int]
     """Indices of the cheapest step of each kind that fits, in order, and how many kinds have none."""
     best: dict[tuple[object, ...], tuple[int, int]] = {}
     kinds = set()
-    far = spilled(program, config.near_words)
+    far = spilled(program, config)
     for index, (whole, its_far) in enumerate(zip(program.steps, far.steps, strict=True)):
         if whole.branch is not None:
             continue
@@ -57,7 +57,7 @@ def _kind(step: Step) -> tuple[object, ...]:
     strided = any(s.stride > s.count for s in (*step.load, *step.store))
     several = len(step.load) > 1, len(step.store) > 1
     arrays = step.pointwise, step.second, step.middle_stride, step.pool_stride
-    near = any(s.near for s in step.load), any(s.near for s in step.store)
+    near = any(s.near for s in step.load), any(s.near for s in step.store), step.offset and step.offset.near
     taps = None if step.sampling is None else (step.sampling.taps, step.sampling.border)
     window = step.window, taps, "" if step.mixing is None else step.mixing.kind, step.weights is not None
     return window, step.kernel, step.packed, step.stride, arrays, upsampled, strided, several, near
@@ -214,7 +214,7 @@ def _step_frame(
         there, here = begin * lanes, (first + at) * lanes
         patches.append((here, before[there : there + words * lanes].copy()))
         whole[here : here + words * lanes] = after[there : there + words * lanes]
-    stored = [segment for step in moved.steps for segment in step.store if not segment.near]
+    stored = [s for step in moved.steps for s in step.store if not (s.near or s.steers)]
     for segment in stored:
         height, width = step.stored_shape
         for marks, rows in ((mask, height), (same, _unchanged(step))):

@@ -198,7 +198,8 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   step.offset.address = field[kOffsetAddress];
   step.offset.stride = field[kOffsetStride];
   step.offset.up = field[kOffsetUp] & kSegmentUpMask;
-  step.offset.is_signed = step.offset.near = false;
+  step.offset.is_signed = step.offset.steers = false;
+  step.offset.near = (field[kNear] & kNearOffset) != 0;
   step.offset_lane = field[kOffsetLane];
   const bool sampled = step.window == kSample;
   step.grid = sampled ? field[kSampleGrid] : 0;
@@ -223,7 +224,8 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   step.pool_stride = field[kPoolStride];
   step.load_pixels = field[kLoadPixels];
   step.store_pixels = field[kStorePixels];
-  step.near = field[kNear];
+  step.near = field[kNear] & kNearMaps;
+  step.steer = (field[kNear] & kNearSteer) != 0 ? 1 : 0;
   step.table = field[kTable];
   // Without an array, its sizes are not looked at.
   step.first.mode = field[kPointwise];
@@ -247,7 +249,8 @@ Status read_step(const typename Types<C>::Word *memory, int program, const Heade
   if (!in_range(step.groups, 1, C::kRowWords + C::kInputWords)) return kBadShape;
   if (!in_range(step.packed, 0, C::kPackLog2 > 0 ? 1 : 0)) return kBadShape;
   if (step.packed != 0 && step.groups != 1) return kBadShape;
-  if (!in_range(step.near, 0, 1)) return kBadNear;
+  const int most_near = C::kSteerWords < 2 ? int(kNearMaps) : kNearMaps + kNearSteer + kNearOffset;
+  if (!in_range(field[kNear], 0, most_near)) return kBadNear;
   if (!in_range(step.load_count, 1, C::kMaxSegments)) return kBadSegments;
   if (!in_range(step.store_count, 1, C::kMaxSegments)) return kBadSegments;
 

@@ -12,6 +12,7 @@
 // can be behind all of them. All steps are checked before the first one runs: an illegal program changes nothing.
 // Maps may stay on chip, in one of two memories: a step reads one and writes the other, because in a dataflow region one
 // process may read a memory and one may write it. run_step is one piece of hardware; which memory it gets is a choice.
+// So may what steers windows, in two memories of its own, because another process reads it.
 // While a step runs, the parameters of the next one are brought. A step that needs what the one before it writes (it
 // `waits`: a branch, or one whose weights are computed) is prepared behind that one, while an idle step runs.
 // Returns kDone, or the Status of the first illegal step plus 256 times (its index + 1).
@@ -25,10 +26,10 @@
 namespace codesign {
 
 // Hardware starts with anything in a memory on chip. Simulations start with zeros, so that they can be repeated.
-template <class C>
-void clear_near(typename Types<C>::Word (&near)[2][C::kNearWords]) {
+template <class C, int kWords>
+void clear(typename Types<C>::Word (&near)[2][kWords]) {
   for (int memory = 0; memory < 2; ++memory) {
-    for (int i = 0; i < C::kNearWords; ++i) near[memory][i] = Types<C>::Memory::zero();
+    for (int i = 0; i < kWords; ++i) near[memory][i] = Types<C>::Memory::zero();
   }
 }
 
@@ -42,12 +43,14 @@ int run_program(const typename Types<C>::Word *features, const typename Types<C>
   static_assert(C::kRingRows >= 2 * C::kMaxOffset + 2, "kRingRows must be at least 2 * kMaxOffset + 2");
   static_assert(C::kMaxSegments >= 1, "kMaxSegments must be at least 1");
   static_assert(C::kArrays == Parameters<C>::kArrays, "stages.hpp is that of another number of arrays");
-  static_assert(C::kNearWords >= 1, "kNearWords must be at least 1: an array has an element");
+  static_assert(C::kNearWords >= 1 && C::kSteerWords >= 1, "kNearWords and kSteerWords must be at least 1");
   Parameters<C> parameters;
   typename Types<C>::Word near[2][C::kNearWords];
   #pragma HLS ARRAY_PARTITION variable=near complete dim=1
   CODESIGN_LARGE(near)
-  CODESIGN_SIMULATED(clear_near<C>(near);)
+  typename Types<C>::Word steer[2][C::kSteerWords];
+  #pragma HLS ARRAY_PARTITION variable=steer complete dim=1
+  CODESIGN_SIMULATED(clear<C>(near); clear<C>(steer);)
 
   Header header;
   const Status found = read_header<C>(program_port, program, memory_words, header);
@@ -84,12 +87,19 @@ Run:
     } else {
       Trace::begin("step", index);
     }
-    if (step.near == 0) {
+    const bool turned = C::kSteerWords > 1 && step.steer != 0;
+    if (step.near == 0 && !turned) {
       run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
-                  parameters, near[0], near[1], results);
+                  parameters, near[0], near[1], steer[0], steer[1], results);
+    } else if (step.near != 0 && !turned) {
+      run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
+                  parameters, near[1], near[0], steer[0], steer[1], results);
+    } else if (step.near == 0) {
+      run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
+                  parameters, near[0], near[1], steer[1], steer[0], results);
     } else {
       run_step<C>(step, next, half, load_segments, store_segments, features, offsets, program_port,
-                  parameters, near[1], near[0], results);
+                  parameters, near[1], near[0], steer[1], steer[0], results);
     }
     Trace::end();
     step = next;

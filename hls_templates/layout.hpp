@@ -28,7 +28,7 @@ enum Status {
   kBadMiddle = 16,      // stride or size of what lies between the arrays
   kBadPool = 17,        // stride or size of the max-pool behind them
   kBadChunk = 18,       // more pixels at once than the buffers of load or store hold
-  kBadNear = 19,        // which of the memories on chip is read
+  kBadNear = 19,        // which of the memories on chip are read
   kBadSample = 20,      // grid, masks, taps or border of a sampled window
   kBadGlobal = 22,      // what leaves the sum of a map is no pixel, or its words or the map are too many
   kBadMix = 23,         // kind, parts, gates or sides of what is multiplied by gates
@@ -91,8 +91,8 @@ enum StepField {
   kPoolStride,        // 0: what leaves is stored; else its 3x3 max-pool
   kLoadPixels,        // of a chunk of what is loaded in another order than it is stored
   kStorePixels,
-  kNear,   // of the two memories on chip, the one that segments are loaded from: they are stored to the other
-  kTable,  // address of 256 bytes that every code is looked up in before it is stored; 0: none is
+  kNear,        // which memories on chip are read: NearFlag
+  kTable,       // address of 256 bytes that every code is looked up in before it is stored; 0: none is
   kSampleGrid,  // of a sampled window: bits of fraction of an offset
   kSampleFlags,
   kSampleMaskLow,
@@ -107,7 +107,10 @@ enum BranchField { kBranchThreshold = kSampleGrid, kBranchTarget, kBranchSigned 
 enum MixField { kMixing = kSampleGrid, kMixOut, kMixThreshold, kRows };
 
 enum SegmentField { kSegmentAddress, kSegmentCount, kSegmentStride, kSegmentFlags, kSegmentFields };
-enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8 };
+enum SegmentFlag { kSegmentUpMask = 3, kSegmentSigned = 4, kSegmentNear = 8, kSegmentSteers = 16 };
+// Of the two memories for maps, the one that segments are loaded from; of the two for what steers windows, the one that
+// is read; and whether it is. Stored is to the others.
+enum NearFlag { kNearMaps = 1, kNearSteer = 2, kNearOffset = 4 };
 
 // A branch is no window: it computes nothing.
 enum WindowKind {
@@ -156,7 +159,8 @@ struct ChunkSize {
 struct Segment {
   int address, count, stride, up;  // up: log2 of nearest-neighbour upsampling while it is read
   bool is_signed;
-  bool near;  // in a memory on chip, whose words count from 0, and not in the arena
+  bool near;    // in a memory on chip, whose words count from 0, and not in the arena
+  bool steers;  // in one for what steers windows; is only stored there
 };
 
 // What one array multiplies with: `in` words a pixel with `out` words of weights.
@@ -177,7 +181,8 @@ struct Step {
   int threshold, target;  // of a branch; the former of picks as well
   bool waits;             // needs what the step before it writes before it can be prepared
   Matrix first, second;
-  int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels, near;
+  int middle_stride, middle_low, middle_high, middle_parameters, pool_stride, load_pixels, store_pixels;
+  int near, steer;
   int table;
   int row_words;                    // of the ring: one input row
   int spread;                       // log2 of the slots of the ring that a row takes: see window.hpp

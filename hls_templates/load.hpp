@@ -2,7 +2,7 @@
 //
 //   fetch          for each chunk: for each segment: its words of the chunk's pixels
 //   arrange        for each pixel, row by row: for each segment: its words of that pixel
-//   fetch_offsets  the words that hold offsets, as they are stored
+//   fetch_offsets  the words that hold offsets, as they are stored: in memory, or on chip
 //   choose_offsets for each output pixel: one offset, limited to the step's reach; or the bytes of its taps, together,
 //                  or of weights or gates, a word after the other
 //   load, load_offsets  two of them each, as a region of their own
@@ -223,6 +223,7 @@ void load(const Step &step, const Segment (&segments)[C::kMaxSegments], const ty
 
 template <class C>
 void fetch_offsets(const Step &step, const typename Types<C>::Word *memory,
+                   const typename Types<C>::Word (&steer)[C::kSteerWords],
                    hls::stream<typename Types<C>::Word> &out) {
   Trace::process("fetch_offsets");
   if (!is_steered(step)) return;
@@ -238,12 +239,22 @@ Row:
     Trace::control(6);  // products
   Run:
     for (int run = 0; run < runs; ++run) {
-    Word:
-      for (int i = 0; i < words; ++i) {
-        #pragma HLS PIPELINE II=1
-        Trace::iteration("Word", 1, 3, i == 0);
-        Trace::fetch("offsets", address + i);
-        out.write(memory[address + i]);
+      if (C::kSteerWords > 1 && offset.near) {
+      Near:
+        for (int i = 0; i < words; ++i) {
+          #pragma HLS PIPELINE II=1
+          Trace::iteration("Near", 1, 3, i == 0);
+          Trace::read("steer", step.steer, address + i);
+          out.write(steer[address + i]);
+        }
+      } else {
+      Word:
+        for (int i = 0; i < words; ++i) {
+          #pragma HLS PIPELINE II=1
+          Trace::iteration("Word", 1, 3, i == 0);
+          Trace::fetch("offsets", address + i);
+          out.write(memory[address + i]);
+        }
       }
       address += offset.stride;
     }
@@ -287,11 +298,12 @@ Word:
 
 template <class C>
 void load_offsets(const Step &step, const typename Types<C>::Word *memory,
+                  const typename Types<C>::Word (&steer)[C::kSteerWords],
                   typename Types<C>::OffsetStream &out) {
   #pragma HLS DATAFLOW
   hls::stream<typename Types<C>::Word> fetched_offsets("fetched_offsets");
   #pragma HLS STREAM variable=fetched_offsets depth=32
-  fetch_offsets<C>(step, memory, fetched_offsets);
+  fetch_offsets<C>(step, memory, steer, fetched_offsets);
   choose_offsets<C>(step, fetched_offsets, out);
 }
 

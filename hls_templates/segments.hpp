@@ -31,14 +31,21 @@ inline Segment segment_of(const int *field) {
   segment.up = field[kSegmentFlags] & kSegmentUpMask;
   segment.is_signed = (field[kSegmentFlags] & kSegmentSigned) != 0;
   segment.near = (field[kSegmentFlags] & kSegmentNear) != 0;
+  segment.steers = (field[kSegmentFlags] & kSegmentSteers) != 0;
   return segment;
 }
 
-// Words of a memory for maps; without one an array of a word is left.
+// Words of a memory for maps, and of one for what steers windows; without one an array of a word is left.
 template <class C>
 int near_words() {
   #pragma HLS INLINE
   return C::kNearWords < 2 ? 0 : C::kNearWords;
+}
+
+template <class C>
+int steer_words() {
+  #pragma HLS INLINE
+  return C::kSteerWords < 2 ? 0 : C::kSteerWords;
 }
 
 // Segments to read and to write, and the offsets, against the arena and against each other.
@@ -55,6 +62,7 @@ Status check_segments(const Step &step, const Segment (&load)[C::kMaxSegments],
 Load:
   for (int i = 0; i < step.load_count; ++i) {
     if (!is_segment(load[i]) || !divides(step.height, step.width, load[i].up)) return kBadLoad;
+    if (load[i].steers) return kBadLoad;
     if (step.packed != 0 && (load[i].up != 0 || load[i].stride != 1 || step.load_count != 1)) return kBadLoad;
     const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                               : upsampled_pixels(load[i], step.height, step.width);
@@ -66,16 +74,18 @@ Load:
   words = 0;
 Store:
   for (int i = 0; i < step.store_count; ++i) {
-    if (!is_segment(store[i]) || store[i].up != 0) return kBadStore;
+    if (!is_segment(store[i]) || store[i].up != 0 || (store[i].near && store[i].steers)) return kBadStore;
     const long long size = extent(store[i], stored);
-    const int low = store[i].near ? 0 : begin, high = store[i].near ? near_words<C>() : end;
+    const bool on_chip = store[i].near || store[i].steers;
+    const int low = on_chip ? 0 : begin;
+    const int high = store[i].near ? near_words<C>() : store[i].steers ? steer_words<C>() : end;
     if (!lies_in(store[i].address, size, low, high)) return kBadStore;
     words += store[i].count;
   Overlap:
     for (int j = 0; j < step.load_count; ++j) {
       const long long pixels = step.packed != 0 ? static_cast<long long>(step.height) * step.row_words
                                                 : upsampled_pixels(load[j], step.height, step.width);
-      const bool apart = store[i].near || load[j].near;  // what is near is stored in another memory
+      const bool apart = on_chip || load[j].near;  // what is on chip is stored in another memory
       if (!apart && overlap(store[i].address, size, load[j].address, extent(load[j], pixels)))
         return kBadStore;
     }
@@ -88,13 +98,16 @@ Store:
     if (!divides(height, width, step.offset.up)) return kBadOffsets;
     const long long pixels = upsampled_pixels(step.offset, height, width);
     const long long size = extent(step.offset, pixels);
-    if (!lies_in(step.offset.address, size, begin, end)) return kBadOffsets;
+    const int low = step.offset.near ? 0 : begin, high = step.offset.near ? steer_words<C>() : end;
+    if (!lies_in(step.offset.address, size, low, high)) return kBadOffsets;
   OffsetOverlap:
     for (int i = 0; i < step.store_count; ++i) {
-      const bool apart = store[i].near;
+      const bool apart = store[i].near || store[i].steers || step.offset.near;
       if (!apart && overlap(step.offset.address, size, store[i].address, extent(store[i], stored)))
         return kBadOffsets;
     }
+  } else if (step.offset.near) {
+    return kBadNear;
   }
   return kDone;
 }

@@ -103,7 +103,8 @@ Lane:
 
 template <class C>
 void emit(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
-          typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords]) {
+          typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords],
+          typename Types<C>::Word (&steer)[C::kSteerWords]) {
   Trace::process("emit");
   const int all = step.stored_height * step.stored_width, most = stored_together<C>(step);
 Chunk:
@@ -127,6 +128,14 @@ Chunk:
             Trace::write("near", 1 - step.near, address + i);
             near[address + i] = packed<C>(in.read());
           }
+        } else if (C::kSteerWords > 1 && segment.steers) {
+        Steer:
+          for (int i = 0; i < words; ++i) {
+            #pragma HLS PIPELINE II=1
+            Trace::iteration("Steer", 1, 3, i == 0);
+            Trace::write("steer", 1 - step.steer, address + i);
+            steer[address + i] = packed<C>(in.read());
+          }
         } else {
         Word:
           for (int i = 0; i < words; ++i) {
@@ -144,12 +153,13 @@ Chunk:
 
 template <class C>
 void store(const Step &step, const Segment (&segments)[C::kMaxSegments], typename Types<C>::Stream &in,
-           typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords]) {
+           typename Types<C>::Word *memory, typename Types<C>::Word (&near)[C::kNearWords],
+           typename Types<C>::Word (&steer)[C::kSteerWords]) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream collected("collected");
   #pragma HLS STREAM variable=collected depth=32
   collect<C>(step, segments, in, collected);
-  emit<C>(step, segments, collected, memory, near);
+  emit<C>(step, segments, collected, memory, near, steer);
 }
 
 }  // namespace codesign

@@ -22,6 +22,7 @@ from codesign.ops import MaxPool, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.shipped import models
 from tests.engine.test_sampled import dysample
+from tests.engine.test_steer import involution, kept
 from tests.models import I8, Builder, random_codenet_graph, random_mixing_graph, random_residual_graph
 from tests.test_estimate import verb
 
@@ -118,6 +119,15 @@ def test_sums_and_transposed_convolutions(board, lanes, array, shape):
 def test_gates_and_weights_of_the_image(board, lanes, array, arrays):
     graph = random_mixing_graph(1, (20, 28), 24)
     assert_frames_agree(*both(plan(graph, lanes, array=array, arrays=arrays), board))
+
+
+@pytest.mark.parametrize(("board", "lanes", "near"), [("ultra96", 16, 1), ("pynq-z2", 8, 2048)])
+def test_kernels_that_stay_on_chip(board, lanes, near):
+    """With maps in memory, and with maps on chip."""
+    made = plan(involution(3, (24, 32)), lanes)
+    made = made.on(replace(made.config, near_words=near, steer_words=2048))
+    assert kept(made.program) == 3
+    assert_frames_agree(*both(made, board))
 
 
 def bent(size: tuple[int, int], width: int) -> Graph:

@@ -199,7 +199,7 @@ def test_steps_with_gates_and_computed_weights_run_alone() -> None:
     chosen = [program.steps[i] for i in steps]
     assert left_out == 0 and {s.mixing.kind for s in chosen if s.mixing} == {"maps", "pick", "int4", "int8"}
     assert sum(s.weights is not None for s in chosen) == 2 and any(s.window == "global" for s in chosen)
-    far = spilled(program, config.near_words)
+    far = spilled(program, config)
     memory = np.zeros(max(program.memory_words, far.memory_words) * 4, np.uint8)
     memory[: program.memory().size] = program.memory()
     feed = {name: codes[0] for name, codes in random_feeds(graph).items()}

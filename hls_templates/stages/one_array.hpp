@@ -40,7 +40,9 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
               const Segment (&store_segments)[C::kMaxSegments], const typename Types<C>::Word *features,
               const typename Types<C>::Word *offsets, const typename Types<C>::Word *program_port,
               Parameters<C> &parameters, const typename Types<C>::Word (&near)[C::kNearWords],
-              typename Types<C>::Word (&other_near)[C::kNearWords], typename Types<C>::Word *results) {
+              typename Types<C>::Word (&other_near)[C::kNearWords],
+              const typename Types<C>::Word (&steer)[C::kSteerWords],
+              typename Types<C>::Word (&other_steer)[C::kSteerWords], typename Types<C>::Word *results) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream loaded("loaded"), windowed("windowed"), computed("computed");
   typename Types<C>::Stream complete("complete");
@@ -52,13 +54,13 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   #pragma HLS STREAM variable=next_table depth=32
   prefetch<C>(next, program_port, next_rows, next_tiles, next_filters, next_table);
   load<C>(step, load_segments, features, near, loaded);
-  load_offsets<C>(step, offsets, reaches);
+  load_offsets<C>(step, offsets, steer, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
             windowed);
   pointwise<C, 0>(step, next, half, windowed, next_tiles, parameters.tiles, summed);
   finish<C, 0>(step, next, half, summed, next_rows, parameters.pointwise_requant, computed);
   tail<C>(step, next, half, computed, next_table, parameters.tables, complete);
-  store<C>(step, store_segments, complete, results, other_near);
+  store<C>(step, store_segments, complete, results, other_near, other_steer);
 }
 
 }  // namespace codesign

@@ -50,7 +50,9 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
               const Segment (&store_segments)[C::kMaxSegments], const typename Types<C>::Word *features,
               const typename Types<C>::Word *offsets, const typename Types<C>::Word *program_port,
               Parameters<C> &parameters, const typename Types<C>::Word (&near)[C::kNearWords],
-              typename Types<C>::Word (&other_near)[C::kNearWords], typename Types<C>::Word *results) {
+              typename Types<C>::Word (&other_near)[C::kNearWords],
+              const typename Types<C>::Word (&steer)[C::kSteerWords],
+              typename Types<C>::Word (&other_steer)[C::kSteerWords], typename Types<C>::Word *results) {
   #pragma HLS DATAFLOW
   typename Types<C>::Stream loaded("loaded"), windowed("windowed"), first("first"), forked("forked");
   typename Types<C>::Stream computed("computed"), chained("chained"), passed("passed"), fed("fed");
@@ -67,7 +69,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   prefetch_both<C>(next, program_port, next_rows, second_rows, next_tiles, second_tiles, next_filters,
                    middle_filters, next_table);
   load<C>(step, load_segments, features, near, loaded);
-  load_offsets<C>(step, offsets, reaches);
+  load_offsets<C>(step, offsets, steer, reaches);
   window<C>(step, next, half, loaded, reaches, next_filters, parameters.depthwise, parameters.window_requant,
             windowed);
   fork<C>(step, windowed, first, forked);
@@ -80,7 +82,7 @@ void run_step(const Step &step, const Step &next, int half, const Segment (&load
   finish<C, 1>(step, next, half, second_summed, second_rows, parameters.second_requant, finished);
   join<C>(step, passed, finished, joined);
   tail<C>(step, next, half, joined, next_table, parameters.tables, complete);
-  store<C>(step, store_segments, complete, results, other_near);
+  store<C>(step, store_segments, complete, results, other_near, other_steer);
 }
 
 }  // namespace codesign

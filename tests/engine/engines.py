@@ -31,6 +31,7 @@ def generic(lanes: int) -> EngineConfig:
         middle_words=1024 // lanes, middle_groups=64,
         pool_words=1024 // lanes, pool_groups=64, sampler=5, tables=1, near_words=4096 // lanes, branches=1,
         sampler_shapes=1, weight_stream=1, global_words=1100 // lanes + 4, mixer=1100 // lanes + 4,
+        steer_words=2048 // lanes,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_no_size_changes_a_bit(words):
     assert (near_words(made.program) > 0) == (words >= 40)
     wanted = evaluate(graph, feeds)
     assert_equal(Simulator(engine(made.config), made.program).run(feeds), wanted)
-    far = spilled(made.program, words)
+    far = spilled(made.program, made.config)
     assert near_words(far) == 0
     assert_equal(Simulator(engine(made.config), far).run(feeds), wanted)
 

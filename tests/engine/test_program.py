@@ -30,7 +30,7 @@ def small_program(lanes: int = 4, near: bool = False) -> Program:
     """A deformable network, with offsets, fused steps and int8 weights; maps stay on chip if `near`."""
     graph = random_codenet_graph(seed=5, size=32, max_offset=3)
     config = generic(lanes)
-    return plan(graph, config=config if near else replace(config, near_words=1)).program
+    return plan(graph, config=config if near else replace(config, near_words=1, steer_words=1)).program
 
 
 def test_python_and_cpp_agree_on_the_layout():
@@ -120,7 +120,7 @@ BAD_STEPS = [
     ("kOffsetStride", 0, 12), ("kOffsetLane", 4, 12), ("kOffsetStride", 1 << 29, 12), ("kPointwise", 3, 13),
     ("kPointwiseIn", 99, 13), ("kPointwiseOut", 0, 13), ("kPointwiseOut", 1 << 16, 13),
     ("kPointwiseParameters", 0x7ffffff0, 14), ("kPointwiseLow", -129, 15), ("kPointwiseHigh", 256, 15),
-    ("kWindowLow", -1000, 15), ("kNear", 2, 19), ("kNear", -1, 19), ("kTable", -1, 24),
+    ("kWindowLow", -1000, 15), ("kNear", 8, 19), ("kNear", -1, 19), ("kNear", 4, 12), ("kTable", -1, 24),
 ]  # fmt: skip
 
 
