@@ -52,6 +52,7 @@ class Stage:
     warmup: float = 0.1  # share of the steps in which the rate rises
     weight_decay: float = 1e-3
     box_loss: str = "giou"
+    offset_rate: float = 0.05  # of deformable windows' offsets, in shares of lr: see quant.train
 
     @property
     def steps(self) -> int:
@@ -137,6 +138,9 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         if not isinstance(table.get("lr"), int | float) or table["lr"] <= 0:
             problems.append(f"{key}.lr is {table.get('lr')!r}, expected a positive number")
             table["lr"] = 1.0
+        rate = table.get("offset_rate", 1)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate < 0:
+            problems.append(f"{key}.offset_rate is {rate!r}, expected a number of at least 0")
         if table.get("box_loss", "giou") not in get_args(BoxLoss):
             problems.append(
                 f"{key}.box_loss is {table['box_loss']!r}, expected {', '.join(get_args(BoxLoss))}"

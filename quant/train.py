@@ -47,8 +47,6 @@ class Progress:
     images_per_s: float
 
 
-# One step of Adam moves an offset by about lr times the sum of its inputs: hundreds of channels, a whole pixel.
-OFFSET_RATE = 0.05
 # Quantizers' scales are trained as log2 and act when they cross a half: they need larger steps than weights. In the
 # last fifth of a stage they stand still, so that the weights settle on a grid that no longer changes.
 SCALE_RATE, SCALES_SETTLE = 10.0, 0.8
@@ -76,8 +74,12 @@ def schedule(stage: Stage, step: int) -> float:
     return float(stage.lr * 0.5 * (1 + np.cos(np.pi * (step - rise) / max(1, stage.steps - rise))))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on convolution weights only. `factor` multiplies the learning rate: see OFFSET_RATE and SCALE_RATE."""
+def parameter_groups(model: nn.Module, stage: Stage) -> list[dict[str, Any]]:
+    """Decay on convolution weights only. `factor` multiplies the learning rate: see SCALE_RATE.
+
+    Offsets have the stage's `offset_rate`: one step of Adam moves one by about lr times the sum of its inputs, hundreds
+    of channels, a whole pixel.
+    """
     groups: dict[str, list[nn.Parameter]] = {"scales": [], "offsets": [], "weights": [], "rest": []}
     for name, p in model.named_parameters():
         if p.requires_grad:
@@ -85,12 +87,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
             groups[
                 "scales" if scale else "offsets" if offset else "weights" if p.ndim == 4 else "rest"
             ].append(p)
-    factors = {"scales": SCALE_RATE, "offsets": OFFSET_RATE}
+    factors = {"scales": SCALE_RATE, "offsets": stage.offset_rate}
     return [
         {
             "params": params,
             "name": kind,
-            "weight_decay": weight_decay if kind == "weights" else 0.0,
+            "weight_decay": stage.weight_decay if kind == "weights" else 0.0,
             "factor": factors.get(kind, 1.0),
         }
         for kind, params in groups.items()
@@ -155,7 +157,7 @@ def train(
     if device.type == "cpu":
         quick_malloc()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=stage.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, stage), lr=stage.lr)
     step = _resume(model, optimizer, out, name)
     if rank == 0:
         _forget(out, name, step)

@@ -9,6 +9,7 @@ from statistics import stdev
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -21,13 +22,14 @@ from tests.quant.runs import small_run
 
 pytest.importorskip("brevitas", reason="needs the extra [quant]")
 
-from quant.ablation import command, comparison, costs, runs
+from quant.ablation import command, comparison, costs, runs, windows
 from quant.ablation.command import AblationError, ablate
 from quant.ablation.costs import Cost, reckoned
 from quant.ablation.results import answer, gains, interval, markdown, picture, rows
 from quant.ablation.runs import Run
 from quant.ablation.studies import PUBLISHED, STUDIES, Study, variant
 from quant.ablation.variants import VARIANTS
+from quant.deform import DeformConv2d
 
 SMALL = ModelConfig("mini", (64, 64), "stride4", (8, 16, 24, 32, 40), (1, 1, 1), (24, 16, 16), 16, classes=12)
 RECIPE = """
@@ -338,6 +340,26 @@ def test_costs_of_a_small_network() -> None:
     assert found["dense3x3"].macs > found["dw9x9"].macs > found["dw3x3"].macs
     assert found["deform-free"].read_bytes > found["deform-bounded"].read_bytes > found["dw3x3"].read_bytes
     assert found["deform-rounded"].cycles >= found["dw3x3"].cycles
+
+
+def test_windows_that_moved(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: one pixel of four whose tap is 0.6 away; a square rests at 1, a rounded one is moved by 2 or 0."""
+    free, square = DeformConv2d(4, 4, 4, offsets="free", sampling="bilinear"), DeformConv2d(4, 4, 4)
+    raw = torch.zeros(1, 18, 2, 2)
+    raw[0, 7, 1, 0], raw[0, 3, 0, 0] = -0.6, 0.4
+    assert windows.moved_share(free, raw) == 0.25
+    assert windows.moved_share(square, torch.tensor([[[[1.4, 1.6], [0.4, 9.0]]]])) == 0.75
+    model = build(SMALL).eval()
+    with torch.no_grad():
+        model.decoder[1].offset.bias.fill_(3.0)
+    image = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    assert windows.moved(model, [image, image]) == {
+        "decoder.0.dw": 0.0, "decoder.1.dw": 1.0, "decoder.2.dw": 0.0
+    }  # fmt: skip
+    run = small_run(tmp_path / "run", seed=0)
+    assert windows.main([str(run)]) == 0
+    assert capsys.readouterr().out.startswith(f"{run}: decoder.0.dw 0.0%, decoder.1.dw 0.0%, ")
+    assert windows.main([str(tmp_path / "none")]) == 2 and "holds no run" in capsys.readouterr().err
 
 
 def test_what_is_not_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

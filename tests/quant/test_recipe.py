@@ -38,7 +38,7 @@ def test_all_problems_are_named_at_once():
         **GOOD,
         "model_name": 1,
         "float": {"lr": -1, "phases": [{"size": 65, "images": 64}], "speed": 2},
-        "qat": {"lr": 1, "phases": [{"size": 64, "images": 0}], "box_loss": "l2"},
+        "qat": {"lr": 1, "phases": [{"size": 64, "images": 0}], "box_loss": "l2", "offset_rate": "slow"},
     }
     del bad["data"]
     with pytest.raises(RecipeError) as error:
@@ -47,8 +47,8 @@ def test_all_problems_are_named_at_once():
         "my.toml: float.speed is unknown; float.phases[0].size is 65, expected a multiple of 32; "
         "float.phases is empty; float.lr is -1, expected a positive number; qat.phases[0] is "
         "{'size': 64, 'images': 0}, expected whole numbers size, images, batch, window, width; qat.phases is empty; "
-        "qat.box_loss is 'l2', expected giou, giou-even, l1; model_name is unknown; data is missing. "
-        "Correct the recipe."
+        "qat.offset_rate is 'slow', expected a number of at least 0; qat.box_loss is 'l2', "
+        "expected giou, giou-even, l1; model_name is unknown; data is missing. Correct the recipe."
     )
 
 

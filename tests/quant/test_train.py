@@ -1,6 +1,7 @@
 """The training loop: deterministic, resumable, honest about what it cannot do."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,10 +189,10 @@ def test_augmentation_moves_boxes_with_the_pixels():
 def test_parameter_groups_know_scales_offsets_and_weights():
     pytest.importorskip("brevitas", reason="needs the extra [quant]")
     from quant.quantize import quantize_model
-    from quant.train import OFFSET_RATE, SCALE_RATE, parameter_groups
+    from quant.train import SCALE_RATE, parameter_groups
 
     twin = quantize_model(build(SMALL))
-    groups = {g["name"]: g for g in parameter_groups(twin, 0.1)}
+    groups = {g["name"]: g for g in parameter_groups(twin, replace(STAGE, weight_decay=0.1, offset_rate=0.3))}
     assert sum(len(g["params"]) for g in groups.values()) == len(list(twin.parameters()))
     names = {id(p): n for n, p in twin.named_parameters()}
     assert all(names[id(p)].endswith("log2_scale") for p in groups["scales"]["params"])
@@ -201,7 +202,7 @@ def test_parameter_groups_know_scales_offsets_and_weights():
     }
     assert {k: (g["factor"], g["weight_decay"]) for k, g in groups.items()} == {
         "scales": (SCALE_RATE, 0.0),
-        "offsets": (OFFSET_RATE, 0.0),
+        "offsets": (0.3, 0.0),
         "weights": (1.0, 0.1),
         "rest": (1.0, 0.0),
     }
