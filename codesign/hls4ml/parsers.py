@@ -84,7 +84,7 @@ def torch_window(
     operation: str, name: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], node: Any, module: Any,
     reader: Any, config: Any,
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedWindow: a convolution of one group, or a depthwise one."""
+    """quant.hls4ml_modules.FixedWindow: a convolution of one group, or a depthwise one."""
     weight = module.weight.numpy()
     filters, per_group, *kernel = weight.shape
     channels = shapes[0][1]
@@ -109,7 +109,7 @@ def torch_square_deform(
     operation: str, name: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], node: Any, module: Any,
     reader: Any, config: Any,
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedSquareDeform, inputs the map and the raw offsets."""
+    """quant.hls4ml_modules.FixedSquareDeform, inputs the map and the raw offsets."""
     weight = module.weight.numpy()
     layer, out = _window(name, inputs, shapes[0], (3, 3), (module.stride,) * 2, (1, 1), len(weight))
     bias = np.zeros(len(weight))
@@ -122,7 +122,7 @@ def torch_quantizer(
     operation: str, name: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], node: Any, module: Any,
     reader: Any, config: Any,
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedQuantizer: a linear activation, to which TypeFixedQuantizer gives its type."""
+    """quant.hls4ml_modules.FixedQuantizer: a linear activation, to which TypeFixedQuantizer gives its type."""
     from hls4ml.model.quantizers import QuantNodeQuantizer
     from hls4ml.model.types import FixedPrecisionType
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from codesign.errors import TypeMismatch
 from codesign.hls4ml.parsers import CHANNELS_LAST, REMEDY, attributes_of
-from codesign.ir import IntType
 
 Shapes = Sequence[Sequence[int]]
 
@@ -106,7 +105,7 @@ def _torch(
 def torch_mean(
     operation: str, name: str, inputs: Sequence[str], shapes: Shapes, node: Any, module: Any, reader: Any, config: Any
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedMean."""
+    """quant.hls4ml_modules.FixedMean."""
     _, channels, height, width = shapes[0]
     pixels = height * width
     if pixels & (pixels - 1):
@@ -121,11 +120,11 @@ def torch_mean(
 def torch_table(
     operation: str, name: str, inputs: Sequence[str], shapes: Shapes, node: Any, module: Any, reader: Any, config: Any
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedTable."""
+    """quant.hls4ml_modules.FixedTable."""
     _, channels, height, width = shapes[0]
-    codes = IntType.holding(module.lo, module.hi)
     values = module.values.numpy()
-    more = {"bits": codes.bits, "signed": int(codes.signed), "exponent": int(log2(module.scale))}
+    bits, exponent = len(values).bit_length() - 1, int(log2(module.scale))
+    more = {"bits": bits, "signed": int(module.lo < 0), "exponent": exponent}
     shape = (height, width, channels)
     return _torch(name, inputs, "CodeTable", shapes[0], shape, table_data=values, **more)
 
@@ -133,7 +132,7 @@ def torch_table(
 def torch_gates(
     operation: str, name: str, inputs: Sequence[str], shapes: Shapes, node: Any, module: Any, reader: Any, config: Any
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedGates, inputs the map and its gates."""
+    """quant.hls4ml_modules.FixedGates, inputs the map and its gates."""
     _, channels, height, width = shapes[0]
     out = channels // module.parts
     factor: dict[str, Any] = {"factor_data": np.ones(out), "bias_data": np.zeros(out)}
@@ -145,7 +144,7 @@ def torch_gates(
 def torch_mixture(
     operation: str, name: str, inputs: Sequence[str], shapes: Shapes, node: Any, module: Any, reader: Any, config: Any
 ) -> tuple[dict[str, Any], list[int]]:  # fmt: skip
-    """quant.hls4ml.FixedMixture, inputs the map and the gates."""
+    """quant.hls4ml_modules.FixedMixture, inputs the map and the gates."""
     from codesign.hls4ml.layers_mix import MixedConv2D
 
     weight = module.weight.double().numpy()

@@ -137,7 +137,7 @@ class QuantMixedConv2d(QuantWeightBiasInputOutputLayer, nn.Module):
             self._gates = None
 
     def inner_forward_impl(self, x: Any, quant_weight: Any, quant_bias: Any) -> Any:
-        bank, r, bias = plain(quant_weight), plain(self._gates), self._bias(x)
+        bank, r, bias = plain(quant_weight), plain(self._gates), self.rounded_bias(x)
         if torch.jit.is_tracing():
             held = torch.zeros(len(bank)) if bias is None else bias
             return traced_mixed_conv(self, plain(x), bank, r, _constant(self.mixed.scale()), _constant(held))
@@ -151,7 +151,7 @@ class QuantMixedConv2d(QuantWeightBiasInputOutputLayer, nn.Module):
         rounded = self.mixed.quantize(_channels_first(weights))
         return rounded.reshape(cout, n, cin, kh, kw).transpose(0, 1)
 
-    def _bias(self, x: Any) -> Tensor | None:
+    def rounded_bias(self, x: Any) -> Tensor | None:
         """In whole steps of the accumulator where all else is quantized."""
         if self.bias is None or not self.weight_quant.is_quant_enabled or not hasattr(x, "scale"):
             return self.bias

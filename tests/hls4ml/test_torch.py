@@ -49,13 +49,13 @@ def twin_of(net, shape=SHAPE):
     return twin.eval(), images
 
 
-def design_of(plain, io_type, folder):
+def design_of(plain, io_type, folder, shape=SHAPE):
     codesign.hls4ml.register()
     import hls4ml
 
     with contextlib.redirect_stdout(io.StringIO()):
         config = hls4ml.utils.config_from_pytorch_model(
-            plain, SHAPE, "name", "Vitis", channels_last_conversion="internal", transpose_outputs=False
+            plain, shape, "name", "Vitis", channels_last_conversion="internal", transpose_outputs=False
         )
         return hls4ml.converters.convert_from_pytorch_model(
             plain, hls_config=config, backend="Vitis", io_type=io_type, output_dir=str(folder)
