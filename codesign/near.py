@@ -199,6 +199,12 @@ def _addresses(maps: Sequence[_Map], words: int) -> dict[int, int]:
     return {}
 
 
+def generated(program: Program) -> tuple[int, int]:
+    """Steps whose kernels, masks or offsets of several bytes a pixel are on chip, and all that have any."""
+    found = [s.offset.near for s in program.steps if s.window == "sampled" and s.offset is not None]
+    return sum(found), len(found)
+
+
 def spilled(program: Program, config: EngineConfig) -> Program:
     """The program with the memories on chip behind its arena in DRAM: each step can start alone."""
     end = program.arena[1]

@@ -23,6 +23,7 @@ from codesign.cycles import of_bundle
 from codesign.estimate import estimate
 from codesign.evidence import SOFTWARE, VERSION, bench_of, check_whole, record_of
 from codesign.figures import Figures, period_of, rail_of
+from codesign.near import generated
 from codesign.reports import (
     Cells,
     Cosim,
@@ -125,6 +126,16 @@ def report(directory: Path, simulated: bool = False) -> Report:
     promised = contract(bundle.hls)
     verdicts = () if found.synthesis is None else tuple(compare(promised, found.synthesis))
     notes, failures = _remarks(directory, board, found)
+    inside, windows = generated(bundle.program)
+    if windows:
+        said = (
+            "yes"
+            if inside == windows
+            else f"{inside} of {windows}, others pass through DRAM"
+            if inside
+            else "no"
+        )
+        notes.append(f"Kernels, masks and offsets that the network generates stay on chip: {said}.")
     nodes = manifest.get("nodes", ())
     cost = estimate(bundle.program, bundle.config, board, nodes)
     played = of_bundle(bundle, board, nodes) if simulated else None

@@ -34,7 +34,8 @@ def markdown(table: Sequence[Row], data: Sequence[str], seeds: int, network: str
     lines += ["", f"{network}; {seeds} seed{'s' * (seeds > 1)}, mean ± standard deviation.{part}"]
     lines.append(
         f"Cycles, bytes and the engine's parts are *estimated*, of a frame of {data[0]} on {BOARD}: {LANES} lanes, "
-        f"array {ARRAY[0]}x{ARRAY[1]}, each time the smallest engine that runs the network."
+        f"array {ARRAY[0]}x{ARRAY[1]}, each time the smallest engine that runs the network and keeps on chip the "
+        "kernels, offsets and masks that it generates."
     )
     return "\n".join(lines) + "\n"
 

@@ -16,7 +16,7 @@ Latency of gathering, and conflicts of banks, are left out: reckoned figures fav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,8 +60,12 @@ class Cost:
     engine: tuple[int, int, int, int] | None = None
 
 
-def engine_estimate(config: ModelConfig, board: Board) -> tuple[Estimate, EngineConfig]:
+def engine_estimate(
+    config: ModelConfig, board: Board, steering: bool = False
+) -> tuple[Estimate, EngineConfig]:
     """Of a network with random weights, which change no cycle, and the engine that is just large enough.
+
+    With `steering`, for what it generates to steer windows with as well: kernels, offsets, masks.
 
     Raises CodesignError where the engine lacks a unit.
     """
@@ -72,6 +76,8 @@ def engine_estimate(config: ModelConfig, board: Board) -> tuple[Estimate, Engine
         path = Path(folder) / f"{config.name}.onnx"
         path.write_bytes(to_onnx(twin, config.size).SerializeToString())
         planned = plan(import_model(path), LANES, array=ARRAY)
+    if steering:
+        planned = planned.on(replace(planned.config, steer_words=max(1, planned.most_steering)))
     return estimate(planned.program, planned.config, board), planned.config
 
 
@@ -86,7 +92,7 @@ def costs(config: ModelConfig, study: Study = PUBLISHED, board: str = BOARD) -> 
         if changed.spatial == "full-deformable" or (changed.sampling == "bilinear" and not sampled):
             continue  # no integers, so no file to ask with
         try:
-            run[v.name], engines[v.name] = engine_estimate(changed, facts)
+            run[v.name], engines[v.name] = engine_estimate(changed, facts, study.engine_only)
         except CodesignError:
             if study.engine_only or v.name in (PLAIN, ROUNDED, DENSE):
                 raise

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from codesign.board import load_board
-from codesign.csim import Simulator
+from codesign.csim import Engine, Simulator
 from codesign.descriptor import STEP_INTS, int_words
+from codesign.emit import sources
 from codesign.ir import Graph, evaluate
-from codesign.near import spilled
+from codesign.near import generated, spilled
 from codesign.ops import Concat, SampledDwConv
 from codesign.plan import Plan, plan
 from codesign.program import HEADER_INTS, Program, decode
 from codesign.room import with_maps
 from codesign.step import Segment, Step
+from codesign.vectors_steps import cosim_steps, step_frames
 from tests.engine.engines import assert_equal, engine, generic
 from tests.engine.test_program import FIELDS
 from tests.models import I8, Builder, random_codenet_graph, random_feeds, random_mixing_graph
@@ -170,6 +172,45 @@ def test_an_engine_without_such_memories_refuses():
     place = 4 * (descriptors + int_words(STEP_INTS, 4) * writer + FIELDS.index("kNear"))
     code[place] |= 4  # of a step that has no offsets
     assert engine(config).start(code, 4, program.base) == 19 + 256 * (writer + 1)
+
+
+@pytest.mark.parametrize(("file", "old", "new"), [
+    ("load.hpp", "out.write(steer[address + i]);", "out.write(steer[address]);"),
+    ("store.hpp", "steer[address + i] = packed<C>(in.read());", "steer[address] = packed<C>(in.read());"),
+    ("engine.hpp", "C::kSteerWords > 1 && step.steer != 0", "false"),
+])  # fmt: skip
+def test_faults_are_seen(file, old, new):
+    """Of the loops that read and write these memories, and of what exchanges them."""
+    graph = involution()
+    made = plan(graph, config=generic(4))
+    assert {s.steer for s in made.program.steps} == {0, 1}
+    design = sources(made.config)
+    assert design[file].count(old) == 1
+    faulty = Engine(design | {file: design[file].replace(old, new)})
+    feeds = random_feeds(graph)
+    got, wanted = Simulator(faulty, made.program).run(feeds), evaluate(graph, feeds)
+    assert any((got[name] != wanted[name]).any() for name in wanted)
+
+
+def test_single_steps_are_co_simulated_with_what_steers_them():
+    """A step that finds kernels on chip runs alone, behind one that brings them: through both loops."""
+    graph = involution(2, (12, 8))
+    made = plan(graph, config=replace(generic(4), near_words=1))
+    program, config, feeds = made.program, made.config, random_feeds(graph)
+    steps, left_out = cosim_steps(program, config)
+    assert left_out == 0 and any(program.steps[i].offset and program.steps[i].offset.near for i in steps)
+    far = spilled(program, config)
+    memory = np.zeros(max(program.memory_words, far.memory_words) * 4, np.uint8)
+    memory[: program.memory().size] = program.memory()
+    feed = {name: codes[0] for name, codes in feeds.items()}
+    frames = step_frames(program, far, config, engine(config), memory, feed, steps)
+    assert len(frames) == len(steps) and all(frame.checks[0][2].any() for frame in frames)
+
+
+def test_it_is_said_whether_they_stay():
+    made = plan(involution(), config=generic(4))
+    assert generated(made.program) == (3, 3) and generated(made.far) == (0, 3)
+    assert generated(plan(random_mixing_graph(1), 4).program) == (0, 0)
 
 
 def test_room_is_made_for_them_first():
