@@ -26,7 +26,8 @@ def report(design: Streaming) -> Report:
     found = None if synthesis is None else synthesis.cells
     notes = [
         f"A frame takes at least {turns[slowest]:,} cycles, those of {slowest}; every layer works at once.",
-        f"{sum(multipliers.values()):,} multipliers, one for each weight that is not zero or that a frame decides; in LUTs or DSPs.",
+        f"{sum(multipliers.values()):,} multipliers, one for each weight that is not zero or that a frame decides; "
+        "in LUTs or DSPs.",
         "Estimated block RAM is that of the FIFOs, which hls4ml makes as deep as their maps.",
     ]
     if synthesis is None:
