@@ -20,6 +20,7 @@ from typing import Any
 
 from boards.overlays import HOME, installed
 from codesign.errors import CodesignError
+from codesign.switch import parsed
 from codesign.transport import SUFFIX, unpack
 
 FAILED, BAD_INPUT = 1, 2
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         verb.add_argument("--timeout", type=float, default=2.0, help="seconds that a frame may take")
         if name == "bench":
             verb.add_argument("--frames", type=int, default=200)
+            verb.add_argument(
+                "--choose", action="append", metavar="NAME=WAY", help="as codesign bench has it"
+            )
             verb.add_argument("--pictures", type=Path, help="file of `codesign bench --data`, for accuracy")
     given = parser.parse_args(arguments)
     try:
@@ -86,7 +90,7 @@ def _bench(given: argparse.Namespace) -> tuple[Any, int]:
     from boards.detector import Detector
 
     with Detector(given.bundle, timeout=given.timeout) as detector:
-        result = bench(detector, given.frames, given.pictures, _say)
+        result = bench(detector, given.frames, given.pictures, _say, choose=parsed(given.choose or ()))
     return result, FAILED if result["bit_exact"]["differences"] else 0
 
 

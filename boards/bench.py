@@ -28,6 +28,7 @@ from codesign.decode import Detections, decode
 from codesign.errors import DataError
 from codesign.images import Placement
 from codesign.metrics import Objects, area_ap, curve, voc07_ap
+from codesign.switch import Choices
 from codesign.transport import IMAGES
 
 FORMAT, VERSION = "codesign-bench", 1
@@ -42,8 +43,12 @@ def bench(
     pictures: Path | None = None,
     say: Say = lambda text: None,
     idle_s: float = IDLE_S,
+    choose: Choices | None = None,
 ) -> dict[str, Any]:
     """Everything at once, as bench.json holds it. `pictures` is a file of `codesign.deploy`: without it no accuracy.
+
+    `choose` changes decisions of the network for all but the comparison with the vectors: Detector.choose. Frames of
+    the file are also those whose latency is measured, where the network decides by them what it skips.
 
     Latency is that of one picture of the network's own size, from pixels to boxes; frames a second those of a
     stream, where the host works while the engine does. DRAM traffic is counted from the program, not measured.
@@ -55,7 +60,9 @@ def bench(
     vectors = deployed.vectors()
     say("Comparing with the vectors")
     exact = bit_exact(detector, vectors)
-    images = [(codes ^ np.int8(-128)).view(np.uint8) for codes in vectors[IMAGES]]
+    detector.choose(choose or {})
+    frames_of = _codes(pictures) if pictures is not None and detector.decisions else vectors[IMAGES]
+    images = [(codes ^ np.int8(-128)).view(np.uint8) for codes in frames_of]
     for image in images[:3]:
         detector.run(image)  # the first frames meet cold caches
     say("Measuring latency")
@@ -93,6 +100,7 @@ def bench(
         "versions": versions(deployed.synthesis),
         "clock_mhz": deployed.synthesis.get("clock_mhz"),
         "frames": frames,
+        "choose": dict(choose or {}),
         "latency_ms": _spread(total),
         "engine_ms": _spread(engine),
         "frames_per_s": frames / spent,
@@ -204,10 +212,7 @@ def measure_accuracy(detector: Detector, pictures: Path) -> dict[str, Any]:
         if not len(codes) == len(places) == len(truths):
             raise ValueError("counts differ")
     except (OSError, KeyError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{pictures}: is no file of pictures ({error}), expected what `codesign bench --data` writes. "
-            "Make it again."
-        ) from None
+        raise _no_pictures(pictures, error) from None
     found = []
     for one, place in zip(codes, places, strict=True):
         seen = decode(detector.maps(one), detector.heads, place)
@@ -227,13 +232,35 @@ def measure_accuracy(detector: Detector, pictures: Path) -> dict[str, Any]:
     }
 
 
+def _codes(pictures: Path) -> npt.NDArray[np.int8]:
+    """The pictures of a file, as codes. Raises DataError if it is none."""
+    try:
+        with np.load(pictures, allow_pickle=False) as arrays:
+            codes: npt.NDArray[np.int8] = arrays["codes"]
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise _no_pictures(pictures, error) from None
+    return codes
+
+
+def _no_pictures(pictures: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{pictures}: is no file of pictures ({error}), expected what `codesign bench --data` writes. Make it again."
+    )
+
+
 def _placement(row: npt.NDArray[np.float64]) -> Placement:
     height, width, scale_x, scale_y, left, top = row.tolist()
     return Placement((int(height), int(width)), (scale_x, scale_y), (int(left), int(top)))
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:
-    """Minimum, median, 95th percentile and maximum, in milliseconds."""
+    """Minimum, median, mean, 95th percentile and maximum, in milliseconds."""
     ms = np.asarray(seconds) * 1e3
     middle, high = np.percentile(ms, (50, 95))
-    return {"min": float(ms.min()), "median": float(middle), "p95": float(high), "max": float(ms.max())}
+    return {
+        "min": float(ms.min()),
+        "median": float(middle),
+        "mean": float(ms.mean()),
+        "p95": float(high),
+        "max": float(ms.max()),
+    }

@@ -3,6 +3,7 @@
     with Detector("codenet-tiny") as detector:         a name of boards.overlays, a directory, or a packed file
         found = detector.run(image)                    image: (H, W, 3) uint8 RGB of any size
         found = await detector.run_async(image)        other coroutines run meanwhile
+        detector.choose({"exit": "0"})                 from now on every frame leaves early; {"exit": "frame"}: as built
         for found in detector.stream(images): ...      the host copies and decodes while the engine computes
 
 Boxes are those of C simulation, to the last bit: the same letterbox, the same bytes in memory, the same decode.
@@ -32,6 +33,7 @@ from codesign.decode import Detections, decode
 from codesign.decode import Detector as Heads
 from codesign.errors import BundleError, DataError
 from codesign.images import Pixels, Placement, letterbox, to_codes
+from codesign.switch import Choices, Decision, branches, resolved
 from codesign.transport import unpack
 
 TIMEOUT_S = 2.0  # of a frame: many times what the slowest model takes
@@ -152,6 +154,21 @@ class Detector:
             self._start(0)
             self._wait()
             return self._memory(0).read()
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What each frame decides, where its network skips steps."""
+        return self.deployed.bundle.decisions
+
+    def choose(self, given: Choices) -> None:
+        """Change decisions from the next frame on (codesign.switch says how); the bitstream stays as it is.
+
+        Decisions that are not named stay as they are. Raises SwitchError.
+        """
+        with self._alone():
+            changed = branches(self.deployed.bundle.program, resolved(self.decisions, given))
+            for slot in range(2):
+                self._memory(slot).lead(changed)
 
     def reset(self) -> None:
         """After a timeout: load the bitstream again, which stops the engine; then frames can run again."""

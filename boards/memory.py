@@ -12,6 +12,8 @@ from pynq import allocate
 from boards.faults import OutOfMemory
 from codesign.ports import Bytes, Port
 from codesign.program import Program
+from codesign.switch import place
+from codesign.windows import Branch
 
 
 class Memory:
@@ -51,6 +53,13 @@ class Memory:
             port.write(self._bytes, self.program.lanes, feeds[name])
             for begin, end in self._inputs[name]:
                 self._buffer[begin:end].sync_to_device()
+
+    def lead(self, branches: Mapping[int, Branch]) -> None:
+        """Change where branches of the program lead, by step. The engine must not be using it."""
+        for step, branch in branches.items():
+            begin = place(self.program, step)
+            self._bytes[begin : begin + 8] = np.array([branch.threshold, branch.target], "<i4").view(np.uint8)
+            self._buffer[begin : begin + 8].sync_to_device()
 
     def read(self) -> dict[str, npt.NDArray[Any]]:
         """Every output (H, W, C) int8 or uint8, as the last frame left it. Small integers are decoded faster."""

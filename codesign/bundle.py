@@ -29,6 +29,7 @@ from codesign.engine_config import EngineConfig
 from codesign.errors import BundleError
 from codesign.ports import Port
 from codesign.program import Program, decode
+from codesign.switch import Decision, decisions
 
 FORMAT, VERSION = "codesign-bundle", 1
 STREAMING = "codesign-hls4ml"  # format of what codesign.hls4ml.project writes
@@ -46,6 +47,7 @@ class Bundle:
     program: Program
     scales: Mapping[str, float]  # real value of 1 LSB of inputs and outputs
     meta: Mapping[str, str]  # text properties of the model file
+    decisions: tuple[Decision, ...] = ()  # of a frame, which can be changed at run time
 
     @property
     def model(self) -> Path:
@@ -105,6 +107,7 @@ def write(
             "program": {"base": program.base, "arena": program.arena, "steps": len(program.steps),
                         "memory_bytes": program.memory_words * program.lanes},
             "nodes": [step.nodes for step in program.steps],
+            **({"decisions": [d.to_json() for d in found]} if (found := decisions(program)) else {}),
             "inputs": {name: port.to_json() for name, port in program.inputs.items()},
             "outputs": {name: port.to_json() for name, port in program.outputs.items()},
             "scales": dict(scales),
@@ -183,7 +186,8 @@ def load(directory: Path) -> Bundle:
         program = Program(lanes, base, arena, steps, ports["inputs"], ports["outputs"])
         scales = {name: float(value) for name, value in manifest["scales"].items()}
         meta = {str(k): str(v) for k, v in manifest["meta"].items()}
-        return Bundle(directory, str(manifest["board"]), config, program, scales, meta)
+        known = tuple(Decision.from_json(d) for d in manifest.get("decisions", ()))
+        return Bundle(directory, str(manifest["board"]), config, program, scales, meta, known)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{directory}: {MANIFEST} does not have the form of version {VERSION} ({error!r}). "
                           "Build the bundle again.") from None  # fmt: skip

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from codesign.cli_common import (
     FAILED,
+    Choose,
     Json,
     err,
     fail,
@@ -140,6 +141,7 @@ def bench(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     timeout: Timeout = 2.0,
+    choose: Choose = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the JSON here (else BUNDLE/bench.json).")
     ] = None,
@@ -151,6 +153,7 @@ def bench(
     """
     pictures = _pictures(what, data, limit) if data is not None else None
     arguments = ["--frames", str(frames), "--timeout", str(timeout)]
+    arguments += [word for text in choose or () for word in ("--choose", text)]
     seconds = 120 + 4 * frames * min(timeout, 1.0)
     with working("Measuring"):
         if host is not None:
@@ -255,6 +258,7 @@ def _bench_here(what: Path, arguments: list[str], pictures: bytes | None) -> dic
         fail("codesign bench: pynq is not installed, so this is no board. Name one with --host user@machine.")
     from boards.bench import bench as measure
     from boards.detector import Detector
+    from codesign.switch import parsed
 
     with tempfile.TemporaryDirectory() as work:
         file = None
@@ -262,7 +266,7 @@ def _bench_here(what: Path, arguments: list[str], pictures: bytes | None) -> dic
             file = Path(work) / PICTURES
             file.write_bytes(pictures)
         with Detector(what, timeout=float(arguments[3])) as detector:
-            return measure(detector, int(arguments[1]), file)
+            return measure(detector, int(arguments[1]), file, choose=parsed(arguments[5::2]))
 
 
 def _exactness(found: dict[str, Any], source: str) -> str:
@@ -274,9 +278,9 @@ def _exactness(found: dict[str, Any], source: str) -> str:
 
 def _show(result: dict[str, Any]) -> None:
     measured = "measured" if result["source"] == "board" else "not measured"
-    rows = [(name.removesuffix("_ms"), *(figure(result[name][k], ".2f") for k in ("min", "median", "p95", "max")))
-            for name in ("latency_ms", "engine_ms")]  # fmt: skip
-    head = ("ms", "min", "median", "p95", "max")
+    head = ("ms", "min", "median", "mean", "p95", "max")
+    names = ("latency_ms", "engine_ms")
+    rows = [(n.removesuffix("_ms"), *(figure(result[n].get(k), ".2f") for k in head[1:])) for n in names]
     table(f"{result['bundle']} on {result['board']}, {result['frames']} frames, {measured}", head, rows)
     if result["source"] != "board":
         out.print(f"[yellow]These figures are of a {result['source']}: they say nothing about a board.[/]")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -29,6 +29,10 @@ from rich.table import Table
 
 from codesign.errors import CodesignError
 
+if TYPE_CHECKING:
+    from codesign.bundle import Bundle
+    from codesign.switch import Decision
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes: a check failed; bad input or a missing tool; Ctrl-C
 
 _WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140  # logs and pipes are not 80 wide
@@ -40,6 +44,13 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 Item = TypeVar("Item")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+Choose = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=WAY",
+        help="What a frame decides otherwise: 0, 1, ... is a way, +4 moves its thresholds, frame is as built.",
+    ),
+]
 
 
 def verb(function: Verb) -> Verb:
@@ -74,6 +85,13 @@ def verb(function: Verb) -> Verb:
             fail(f"{name}{error.strerror or error}. {remedy}; earlier results are as they were.")
 
     return run  # type: ignore[return-value]
+
+
+def chosen_of(bundle: Bundle, choose: Sequence[str] | None) -> dict[Decision, str]:
+    """The decisions of a bundle that --choose names. Raises SwitchError."""
+    from codesign.switch import parsed, resolved
+
+    return resolved(bundle.decisions, parsed(choose or ()))
 
 
 def fail(message: str) -> NoReturn:

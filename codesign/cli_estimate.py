@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ from rich.markup import escape
 
 from codesign.cli_common import (
     FAILED,
+    Choose,
     Json,
+    chosen_of,
     err,
     fail,
     note,
@@ -25,13 +28,14 @@ from codesign.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from codesign.board import Board
     from codesign.bundle import Bundle
     from codesign.cycles import Simulation
     from codesign.estimate import Estimate
     from codesign.latency import Latency, Ways
+    from codesign.switch import Decision
 
 SIMULATED = "simulated"
 
@@ -58,13 +62,14 @@ def estimate(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of it.")] = None,
+    choose: Choose = None,
     as_json: Json = False,
 ) -> None:
     """Estimate speed and size from the bundle's program: cycles, frames/s, DRAM bytes, DSP, BRAM, and what limits.
 
     Every figure is estimated or, with --simulate, simulated; none is measured. Where the network skips what a frame
     does not need, the table is of the slowest frame; the fastest is given with it, and --data says what pictures of a
-    data set take. Exit code 1 if the design is over the
+    data set take, and --choose what it would be with other decisions. Exit code 1 if the design is over the
     board's budget, or if its hardware would hang or access a memory more often than it has ports.
     """
     from codesign.board import bundle_board, load_board
@@ -74,15 +79,18 @@ def estimate(
     from codesign.estimate import KIND
     from codesign.estimate import estimate as estimated
     from codesign.resources import NOT_COUNTED, resources
+    from codesign.switch import switched
 
     with working("Counting"):
         found = load(bundle)
+        chosen = chosen_of(found, choose)
+        found = replace(found, program=switched(found.program, chosen))
         facts = load_board(board) if board else bundle_board(bundle, found.board)
         names = json.loads((bundle / MANIFEST).read_text(encoding="utf-8")).get("nodes", ())
         cost = estimated(found.program, found.config, facts, names)
         parts = resources(found.config)
         excess = over_budget(found.config, facts)
-    ways = _ways(found, facts, names)
+    ways = _ways(found, facts, names, chosen)
     if data is not None and ways is None:
         fail(
             f"codesign estimate: {bundle} skips nothing, expected a network with branches for --data. Leave it out."
@@ -164,14 +172,16 @@ def estimate(
         raise typer.Exit(FAILED)
 
 
-def _ways(bundle: Bundle, board: Board, names: Sequence[Sequence[str]]) -> Ways | None:
+def _ways(
+    bundle: Bundle, board: Board, names: Sequence[Sequence[str]], chosen: Mapping[Decision, str]
+) -> Ways | None:
     """What branches of a bundle's program decide; None where it has none."""
-    from codesign.latency import Ways
+    from codesign.latency import Ways, decided
     from codesign.onnx_io import import_model
 
     if not any(step.branch is not None for step in bundle.program.steps):
         return None
-    return Ways(import_model(bundle.model), bundle.program, bundle.config, board, names)
+    return Ways(decided(import_model(bundle.model), chosen), bundle.program, bundle.config, board, names)
 
 
 def _of_pictures(ways: Ways, data: str, limit: int | None) -> Latency:

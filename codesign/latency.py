@@ -7,7 +7,7 @@ the program that occurs is estimated once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from codesign.estimate import KIND, estimate, extremes
 from codesign.ir import Graph, evaluate
 from codesign.ops import Select
 from codesign.program import Program
+from codesign.switch import Decision
+from codesign.windows import ALWAYS
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,21 @@ class Ways:
                 assert isinstance(node.op, Select)
                 numbers = values[node.inputs[2]].reshape(-1)
                 taken[name] += (numbers >= node.op.threshold).tolist()
-            for i in range(len(seconds), len(next(iter(taken.values())))):
+            for i in range(len(seconds), len(seconds) + len(next(iter(feeds.values())))):
                 seconds.append(self._seconds({at: not taken[name][i] for at, name in self.branches.items()}))
         shares = {name: float(np.mean(found)) for name, found in taken.items()}
         return Latency(len(seconds), min(seconds), float(np.mean(seconds)), max(seconds), shares)
+
+
+def decided(graph: Graph, chosen: Mapping[Decision, str]) -> Graph:
+    """What a graph computes where decisions are changed, as `switch.switched` changes its program."""
+    thresholds: dict[str, int] = {}
+    for decision, how in chosen.items():
+        for cut, wanted in zip(decision.cuts, decision.thresholds(how), strict=True):
+            at = (-ALWAYS if wanted else ALWAYS) if isinstance(wanted, bool) else wanted
+            thresholds |= dict.fromkeys(cut.selects, at)
+    nodes = (
+        replace(node, op=Select(thresholds[node.name])) if node.name in thresholds else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))

@@ -120,10 +120,11 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
 
 def jump_of(jump: Jump, layouts: Mapping[str, Layout], lanes: int) -> Step:
     """The branch that a jump is."""
-    branch = Branch(jump.threshold, jump.target)
     if jump.condition is None:
-        return branch_step(None, 0, branch)
-    (run,), place = load_order((jump.condition.gate,), layouts, lanes)
+        return branch_step(None, 0, Branch(jump.threshold, jump.target))
+    tensor, channel, _ = gate = jump.condition.gate
+    branch = Branch(jump.threshold, jump.target, f"{tensor}[{channel}]" if channel else tensor)
+    (run,), place = load_order((gate,), layouts, lanes)
     where = replace(_segment(run, layouts), up=0)
     return branch_step(where, int(np.flatnonzero(place[0] == 0)[0]), branch, jump.names)
 

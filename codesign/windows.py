@@ -5,7 +5,7 @@ The names stand in the order of the codes in hls_templates/layout.hpp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WINDOWS = (
     "pass", "depthwise", "deformable", "max-pool", "gather", "sampled", "varied", "global", "mix", "branch",
@@ -81,6 +81,7 @@ class Branch:
 
     threshold: int
     target: int
+    number: str = field(default="", compare=False)  # its name, for people; not encoded
 
     @property
     def always(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quant.deform import Offsets, Sampling, near_identity_
 from quant.dynamic import BLOCKS
+from quant.dynamic.ways import EarlyExit, NestedStages, choosers
 from quant.layers import (
     ConvBlock,
     DeformBlock,
@@ -39,7 +40,8 @@ class ModelConfig:
     decoder: tuple[int, int, int] = (256, 128, 64)
     head: int = 64
     classes: int = 20
-    # What looks at neighbours in the decoder: as here, full-deformable, depthwise, dense, or of quant.dynamic.BLOCKS.
+    # What looks at neighbours in the decoder: as here, full-deformable, depthwise, dense, nested (a depthwise one of
+    # three widths, chosen for each frame), or of quant.dynamic.BLOCKS.
     spatial: str = "deformable"
     kernel: int = 3  # of `depthwise` and `dense`
     offsets: Offsets = "square"  # of the deformable ones, as the next two
@@ -47,6 +49,7 @@ class ModelConfig:
     bound: int = 7
     fraction_bits: int = 2  # of bounded bilinear offsets, once they are quantized
     masks: bool = False  # of free or bounded ones: a factor for each tap
+    exit: int = 0  # stages of the backbone before an early exit, which frames may take; 0: there is none
     size_unit: float = 16.0  # the size head predicts in this many cells; a power of two
     nms_iou: float | None = (
         0.5  # decode drops a box that overlaps a better one of its class by more; None: published
@@ -115,6 +118,18 @@ def decoder_block(config: ModelConfig, cin: int, cout: int) -> nn.Module:
     return kind(cin, cout, config.offsets, config.sampling, config.bound, config.fraction_bits, config.masks)
 
 
+def _early_exit(config: ModelConfig, decoder: nn.Module) -> EarlyExit:
+    """Behind `config.exit` stages of the backbone, to the map that the heads read."""
+    last = list(decoder.children())[-1]
+    if config.exit not in (1, 2) or not isinstance(getattr(last, "pw", None), ConvBlock):
+        raise ValueError(
+            f"exit is {config.exit} with a decoder of {config.spatial!r}, expected 1 or 2 with one whose stages end "
+            "in a 1x1: deformable or depthwise"
+        )
+    last.pw.share = share = "decoder.out"  # type: ignore[union-attr, assignment]
+    return EarlyExit(config.widths[config.exit], config.decoder[2], config.exit, share)
+
+
 class CoDeNet(nn.Module):
     """Image (N,3,H,W), value (pixel - 128) / 128 -> heat-map logits, sizes and centre offsets at stride 4.
 
@@ -138,9 +153,14 @@ class CoDeNet(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.neck = ConvBlock(w[3], w[4])
         ins = (w[4], *config.decoder[:2])
-        self.decoder = nn.Sequential(
-            *(decoder_block(config, i, o) for i, o in zip(ins, config.decoder, strict=True))
+        self.decoder: nn.Module = (
+            NestedStages(ins[0], config.decoder)
+            if config.spatial == "nested"
+            else nn.Sequential(
+                *(decoder_block(config, i, o) for i, o in zip(ins, config.decoder, strict=True))
+            )
         )
+        self.exit = _early_exit(config, self.decoder) if config.exit else None
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
@@ -165,7 +185,12 @@ class CoDeNet(nn.Module):
             nn.init.constant_(last.bias, bias)
 
     def forward(self, x: Tensor) -> tuple[Any, Any, Any]:
-        y = self.decoder(self.neck(self.stages(self.stem(self.input_quant(x)))))
+        y = self.stem(self.input_quant(x))
+        if self.exit is None:
+            y = self.decoder(self.neck(self.stages(y)))
+        else:
+            at = self.config.exit
+            y = self.exit(self.stages[:at](y), lambda early: self.decoder(self.neck(self.stages[at:](early))))
         return self.heads["hm"](y), self.heads["wh"](y), self.heads["reg"](y)
 
 
@@ -182,7 +207,7 @@ def mac_count(config: ModelConfig) -> int:
     """Multiply-accumulates of all convolutions for one image, deformable taps included.
 
     Others say with `products` how many each of their values takes, and with `mixing` what an image takes besides.
-    Layers within one that is computed `in_advance` are not counted.
+    Layers within one that is computed `in_advance` are not counted. Of several ways it is the last, the dearest.
     """
     from quant.deform import DeformConv2d
 
@@ -197,6 +222,8 @@ def mac_count(config: ModelConfig) -> int:
             total += int(getattr(module, "mixing", 0))
 
     model = build(config).eval()
+    for chooser in choosers(model):
+        chooser.forced = len(chooser.least)
     known = {inner for m in model.modules() if hasattr(m, "in_advance") for inner in m.modules()}
     counted = (
         m

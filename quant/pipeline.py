@@ -25,6 +25,7 @@ from codesign.rungs import Runner
 from quant.data.specs import load
 from quant.data.types import Dataset
 from quant.dynamic.tvconv import TVConv
+from quant.dynamic.ways import choosers, teach
 from quant.evaluate import torch_runner
 from quant.feed import TrainingCrops, TrainingImages, pixels_to_input
 from quant.models import ZOO, CoDeNet, ModelConfig, build, model_config, parameter_count
@@ -33,9 +34,10 @@ from quant.posttraining import post_training
 from quant.preset import Given, names, preset
 from quant.quantize import quantize_model
 from quant.recipe import Phase, Recipe, Stage, parse_recipe
-from quant.train import Report, TrainingError, load_weights, tensors_of, train, world
+from quant.train import Report, TrainingError, load_weights, save_weights, tensors_of, train, world
 
 RECIPE, FIGURES = "recipe.json", "figures.json"
+JUDGED = 640  # images that choices of a frame's way are learned from
 Say = Callable[[str], None]
 
 
@@ -106,10 +108,25 @@ def train_float(
     if pretrain.phases and not (out / "float.state.pt").is_file():
         crops = lambda phase: TrainingCrops(data, phase, recipe.seed, recipe.upside_down)  # noqa: E731
         train(Classifier(model), pretrain, crops, classification_loss, out, "pretrain", report)
-    train(
-        model, stage, images_of(recipe, data, recipe.seed), detector_loss(model, stage), out, "float", report
-    )
+    loss = detector_loss(model, stage)
+    train(model, stage, images_of(recipe, data, recipe.seed), loss, out, "float", report)
+    if choosers(model) and world()[0] == 0:
+        if say:
+            say("learning what each frame needs")
+        seeded(recipe.seed)
+        teach(model, _judged(recipe, data, model), loss)
+        save_weights(model, out / "float.safetensors")
     return measured(recipe, out, "float", model, data.classes, say)
+
+
+def _judged(recipe: Recipe, data: Dataset, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images of the last phase behind those of training, with their targets, for `teach`."""
+    phase = recipe.float_stage.phases[-1]
+    images, device = images_of(recipe, data, recipe.seed)(phase), next(model.parameters()).device
+    first = sum(p.images for p in recipe.float_stage.phases)
+    for k in range(first, first + JUDGED, 16):
+        pixels, targets = zip(*(images[i] for i in range(k, k + 16)), strict=True)
+        yield pixels_to_input(torch.stack(pixels).to(device)), torch.stack(targets).to(device)
 
 
 def begin_with(model: CoDeNet, source: Path, classes: tuple[str, ...] = ()) -> None:

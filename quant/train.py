@@ -236,12 +236,18 @@ def _forget(out: Path, name: str, step: int) -> None:
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str, step: int) -> None:
-    """Written beside, then renamed: an interruption leaves the last good state."""
-    tensors = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
-    save_file(tensors, out / f"{name}.safetensors.new")
+    """An interruption leaves the last good state."""
     torch.save({"optimizer": optimizer.state_dict(), "step": step}, out / f"{name}.state.pt.new")
-    for suffix in ("safetensors", "state.pt"):
-        os.replace(out / f"{name}.{suffix}.new", out / f"{name}.{suffix}")
+    save_weights(model, out / f"{name}.safetensors")
+    os.replace(out / f"{name}.state.pt.new", out / f"{name}.state.pt")
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Parameters and buffers, written beside, then renamed."""
+    tensors = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
+    beside = path.with_name(f"{path.name}.new")
+    save_file(tensors, beside)
+    os.replace(beside, path)
 
 
 def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path, name: str) -> int:

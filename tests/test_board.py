@@ -35,7 +35,8 @@ from tests.vendor.launch import install
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "tests" / "board"
 PYTHON = Path(os.environ.get("CODESIGN_PYNQ", ROOT / ".venv-pynq" / "bin" / "python"))
-CHECKS = sorted((HERE / "on_pynq").glob("check_*.py"))
+WAYS = HERE / "on_pynq" / "check_ways.py"
+CHECKS = sorted(path for path in (HERE / "on_pynq").glob("check_*.py") if path != WAYS)
 SIZES = ((64, 96), (120, 90), (33, 200), (480, 640))
 
 needs_pynq = pytest.mark.skipif(
@@ -138,6 +139,40 @@ def run_checks(path: Path, place: Path) -> None:
 @pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem.removeprefix("check_"))
 def test_under_pynq(path: Path, place: Path) -> None:
     run_checks(path, place)
+
+
+@needs_pynq
+@pytest.mark.slow  # compiles an engine of its own
+def test_ways_are_chosen_on_the_board(tmp_path: Path) -> None:
+    """A network of three widths: each frame's own, and each of them chosen by the driver, as C simulation has them."""
+    pytest.importorskip("brevitas", reason="needs the extra [quant]")
+    from codesign.csim import Engine
+    from codesign.rungs import simulator_of
+    from codesign.switch import branches, place
+    from quant.evaluate import detector_meta
+    from quant.export import to_onnx
+    from tests.quant.test_ways import KINDS, case
+
+    twin, config = case("nested")[0], KINDS["nested"]
+    onnx.save(to_onnx(twin, config.size, detector_meta(config, CLASSES)), tmp_path / "ways.onnx")
+    build_bundle(str(tmp_path / "ways.onnx"), tmp_path / "mini", "ultra96", 4, (1, 1))
+    directory = synthesised(tmp_path / "mini")
+    prepare(directory)
+    bundle = load(directory)
+    (decision,) = bundle.decisions
+    assert decision.ways == 3
+    codes = np.load(tmp_path / "expected" / "labelled.npz")["codes"]
+    simulator = simulator_of(bundle, Engine(bundle.hls))
+    found = {}
+    for how in ("frame", "0", "1", "2", "+9"):
+        for step, branch in branches(bundle.program, {decision: how}).items():
+            at = place(bundle.program, step)
+            simulator.memory[at : at + 8] = np.array([branch.threshold, branch.target], "<i4").view(np.uint8)
+        maps = simulator.run({"image": codes})
+        found |= {f"{how} {name}": values for name, values in maps.items()}
+    assert not np.array_equal(found["0 hm"], found["2 hm"])
+    np.savez(tmp_path / "expected" / "ways.npz", codes=codes, **found)
+    run_checks(WAYS, tmp_path)
 
 
 @needs_pynq

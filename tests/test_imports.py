@@ -36,6 +36,7 @@ ON_BOARD = {
     "resize",
     "status",
     "step",
+    "switch",
     "transport",
     "windows",
 }

@@ -23,6 +23,10 @@ DYNAMIC = (
     Variant("tvconv", "TVConv", {"spatial": "tvconv"}),
     Variant("dysample", "depthwise 3x3, DySample for nearest x2", {"spatial": "dysample"}),
     Variant("skip", "depthwise 3x3 and 1x1, the same again where a frame needs it", {"spatial": "skip"}),
+    Variant(
+        "exit", "depthwise 3x3, an early exit before the last stage", {"spatial": "depthwise", "exit": 2}
+    ),
+    Variant("nested", "depthwise 3x3 in three nested widths", {"spatial": "nested"}),
     Variant("squeeze-excite", "squeeze and excitation", {"spatial": "squeeze-excite"}),
     Variant("selective-kernel", "Selective Kernel, 3x3 and 5x5", {"spatial": "selective-kernel"}),
     Variant("pick-or-mix", "Pick-or-Mix, sets of 2", {"spatial": "pick-or-mix"}),

@@ -21,22 +21,22 @@ from quant.layers import Conv2d, ConvBlock, mapped, plain, upsample
 HIDDEN = 8  # channels of what decides
 
 
-def chosen(number: Any, a: Any, b: Any, training: bool = False) -> Any:
-    """a where `number` (N,1,1,1) is at least 0, else b; both of one quantizer. One frame is wholly one of the two."""
+def chosen(number: Any, a: Any, b: Any, training: bool = False, least: float = 0.0) -> Any:
+    """a where `number` (N,1,1,1) is at least `least`, else b; both of one quantizer. A frame is wholly one of them."""
     z = plain(number)
     if training:
-        soft = torch.sigmoid(z)
-        weight = (z >= 0).to(z.dtype) + soft - soft.detach()
+        soft = torch.sigmoid(z - least)
+        weight = (z >= least).to(z.dtype) + soft - soft.detach()
         return weight * plain(a) + (1 - weight) * plain(b)
-    return mapped(a, lambda v: torch.where(z >= 0.0, v, plain(b)))
+    return mapped(a, lambda v: torch.where(z >= least, v, plain(b)))
 
 
 class Decision(DynamicBlock):
-    """(N,cin,H,W) -> (N,1,1,1): a 3x3 of every fourth pixel, the mean of its map, and one number of that."""
+    """(N,cin,H,W) -> (N,1,1,1): a window of every `stride`th pixel, the mean of its map, and one number of that."""
 
-    def __init__(self, cin: int, bias: float = 0.5) -> None:
+    def __init__(self, cin: int, bias: float = 0.5, stride: int = 4, kernel: int = 3) -> None:
         super().__init__()
-        self.look = ConvBlock(cin, HIDDEN, 3, 4, role=ROLE)
+        self.look = ConvBlock(cin, HIDDEN, kernel, stride, role=ROLE)
         self.mean_act: nn.Module = nn.ReLU()
         self.decide: nn.Module = start_open(Conv2d(HIDDEN, 1, 1), bias)
         self.number_act: nn.Module = nn.Identity()

@@ -1,7 +1,8 @@
 """Nested widths: one set of weights of which a narrower network uses the first channels (arXiv 1812.08928).
 
 All widths are trained together, each with batch norms of its own, since their statistics differ. What is deployed is
-`at(k)`: an ordinary network, quantized and exported like any other. Several of them run on one engine.
+`at(k)`: an ordinary network, quantized and exported like any other. Several of them run on one engine, each by a
+program of its own, or in one program that chooses for each frame: quant/dynamic/ways.py.
 """
 
 from __future__ import annotations
@@ -17,28 +18,52 @@ from quant.layers import Conv2d, ConvBlock, plain
 
 
 class SlimConvBlock(nn.Module):
-    """A `ConvBlock` of several widths. `cins` and `couts` are its channels in each, the narrowest first."""
+    """A `ConvBlock` of several widths. `cins` and `couts` are its channels in each, the narrowest first.
+
+    Depthwise where `depthwise` is set: then both are the same.
+    """
 
     def __init__(
-        self, cins: Sequence[int], couts: Sequence[int], kernel: int = 1, stride: int = 1, relu: bool = True
+        self,
+        cins: Sequence[int],
+        couts: Sequence[int],
+        kernel: int = 1,
+        stride: int = 1,
+        relu: bool = True,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
-        self.cins, self.couts, self.relu = tuple(cins), tuple(couts), relu
-        self.conv = Conv2d(self.cins[-1], self.couts[-1], kernel, stride, kernel // 2, bias=False)
+        self.cins, self.couts, self.relu, self.depthwise = tuple(cins), tuple(couts), relu, depthwise
+        groups = self.cins[-1] if depthwise else 1
+        self.conv = Conv2d(
+            self.cins[-1], self.couts[-1], kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in self.couts)
 
     def forward(self, x: Any, width: int) -> Any:
-        weight = self.conv.weight[: self.couts[width], : self.cins[width]]
-        y = self.bns[width](F.conv2d(plain(x), weight, None, self.conv.stride, self.conv.padding))
+        groups = self.cins[width] if self.depthwise else 1
+        weight, conv = self.weight(width), self.conv
+        y = self.bns[width](F.conv2d(plain(x), weight, None, conv.stride, conv.padding, groups=groups))
         return F.relu(y) if self.relu else y
+
+    @property
+    def products(self) -> int:
+        """Multiply-accumulates of one value of the widest."""
+        return self.conv.weight[0].numel()
+
+    def weight(self, width: int) -> torch.Tensor:
+        """The first channels of the weights."""
+        cin = 1 if self.depthwise else self.cins[width]
+        return self.conv.weight[: self.couts[width], :cin]
 
     def at(self, width: int) -> ConvBlock:
         """The block of one width, with weights of its own."""
         cin, cout = self.cins[width], self.couts[width]
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        made = ConvBlock(cin, cout, kernel, stride, relu=self.relu)
+        groups, role = (cin, "dw") if self.depthwise else (1, "pw")
+        made = ConvBlock(cin, cout, kernel, stride, groups, self.relu, role)
         with torch.no_grad():
-            made.conv.weight.copy_(self.conv.weight[:cout, :cin])
+            made.conv.weight.copy_(self.weight(width))
         made.bn.load_state_dict(self.bns[width].state_dict())
         return made.train(self.training)
 

@@ -126,6 +126,13 @@ def test_estimate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         and "min / mean / max estimated over 3 pictures" in " ".join(out.split())
     )
     facts = json.loads(verb(capsys, "estimate", bundle, "--data", spec, "--limit", "2", "--json")[1])
+    early = json.loads(verb(capsys, "estimate", bundle, "--data", spec, "--choose", "y=0", "--json")[1])
+    assert early["frames"]["taken"].keys() == {"skip.where"}
+    assert early["frames"]["milliseconds"]["max"] < facts["milliseconds"]
+    code, _, said = verb(capsys, "estimate", bundle, "--choose", "y=2")
+    assert code == 2 and "'2' is no way, expected 0, 1, a shift such as +4, or frame." in " ".join(
+        said.split()
+    )
     times = facts["branches"]["milliseconds"]
     assert facts["frames"]["frames"] == 2 and set(facts["frames"]["taken"]) == {"skip.where", "y"}
     assert times["min"] < times["max"] == pytest.approx(facts["milliseconds"])

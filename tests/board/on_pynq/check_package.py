@@ -35,6 +35,7 @@ def check_every_module_is_imported_without_more(name: str) -> None:
         "resize",
         "status",
         "step",
+        "switch",
         "transport",
         "windows",
     }
