@@ -46,6 +46,8 @@ BLOCKS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "fdconv": lambda config, cin, cout: FDConvBlock(cin, cout),
     "pick-or-mix": lambda config, cin, cout: PickOrMixBlock(cin, cout),
     "selective-kernel": lambda config, cin, cout: SelectiveKernelBlock(cin, cout),
+    "selective-kernel-3": lambda config, cin, cout: SelectiveKernelBlock(cin, cout, (3, 3, 5)),
+    "selective-kernel-4": lambda config, cin, cout: SelectiveKernelBlock(cin, cout, (3, 3, 5, 5)),
     "skip": lambda config, cin, cout: SkipBlock(cin, cout),
     "squeeze-excite": lambda config, cin, cout: SqueezeExciteBlock(cin, cout),
 }

@@ -3,12 +3,14 @@
     squeeze-excite      y_c = r_c * u_c,   r = sigmoid(FC(ReLU(FC(mean of u))))                     (arXiv 1709.01507)
     selective-kernel    y_c = r_c * u_c + q_c * v_c,   r_c, q_c = softmax of two logits of FC(ReLU(FC(mean of u + v))),
                         u and v made by windows of 3x3 and 5x5                          (arXiv 1903.06586, section 3.1)
+                        or of three and four windows, as many logits a channel
 
 A softmax over two is a sigmoid of their difference, d: r = sigmoid(d), q = sigmoid(-d), and one FC makes d.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from quant.dynamic.block import DynamicBlock, Layers
 from quant.dynamic.gates import Gate
 from quant.dynamic.mix_nodes import traced_channel_mix
-from quant.layers import ConvBlock, concat, plain, split, upsample
+from quant.dynamic.softmax import Softmax
+from quant.layers import ConvBlock, concat, mapped, plain, split, upsample
 
 REDUCTION, LEAST = 4, 8  # of hidden channels to channels, as far as that leaves so many
 
@@ -62,6 +65,31 @@ class SqueezeExciteBlock(DynamicBlock):
         self.mix_act = make.act(self.mix_act)
 
 
+class BranchesGate(Gate):
+    """Gates of `count` maps beside each other, (N,count*C,H,W) -> (N,count*C,1,1): a softmax in each channel."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__(channels, hidden(channels), count * channels, "softmax")
+        self.gate_act = Softmax(count, channels)
+        self.sum_act: nn.Module = nn.ReLU()  # of what is not negative
+        self.adds = nn.ModuleList(nn.ReLU() for _ in range(count - 2))
+        self.count = count
+
+    def pooled(self, x: Any) -> Any:
+        means = super().pooled(x)
+        c = plain(means).shape[1] // self.count
+        parts = [mapped(means, lambda v, i=i: v[:, i * c : (i + 1) * c]) for i in range(self.count)]
+        total = parts[0]
+        for part, act in zip(parts[1:], [*self.adds, self.sum_act], strict=True):
+            total = act(plain(total) + plain(part))
+        return total
+
+    def quantize(self, make: Layers, name: str) -> None:
+        super().quantize(make, name)
+        self.sum_act = make.act(self.sum_act)
+        self.adds = nn.ModuleList(make.act(act) for act in self.adds)
+
+
 class BranchGate(Gate):
     """Gates of two maps that lie beside each other, (N,2C,H,W) -> (N,2C,1,1): of each channel they add up to one."""
 
@@ -83,13 +111,14 @@ class BranchGate(Gate):
 
 
 class SelectiveKernelBlock(DynamicBlock):
-    """Depthwise 3x3 and 5x5, both + BN + ReLU, weighted a channel, 1x1 + BN + ReLU, nearest x2."""
+    """Depthwise windows of 3x3 and 5x5, or others, all + BN + ReLU, weighted a channel, 1x1 + BN + ReLU, nearest x2."""
 
-    def __init__(self, cin: int, cout: int) -> None:
+    def __init__(self, cin: int, cout: int, kernels: Sequence[int] = (3, 5)) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(ConvBlock(cin, cin, k, groups=cin, role="dw") for k in (3, 5))
-        self.gate = BranchGate(cin)
-        self.mix = ChannelMix(2)
+        self.branches = nn.ModuleList(ConvBlock(cin, cin, k, groups=cin, role="dw") for k in kernels)
+        count = len(kernels)
+        self.gate: Gate = BranchGate(cin) if count == 2 else BranchesGate(cin, count)
+        self.mix = ChannelMix(count)
         self.mix_act: nn.Module = nn.ReLU()  # of what is not negative
         self.pw = ConvBlock(cin, cout)
 

@@ -51,10 +51,17 @@ class Product(nn.Module):
         return y + self.shift if self.shift.any() else y
 
 
-class Pairs(nn.Module):
-    """One level: `count` numbers (N,count,H,W), codes, to half as many."""
+def _each(numbers: Tensor, channels: int) -> Tensor:
+    """Rows of a matrix, or values, for numbers that are `channels` channels each."""
+    return (
+        torch.kron(numbers, torch.eye(channels)) if numbers.ndim == 2 else numbers.repeat_interleave(channels)
+    )
 
-    def __init__(self, count: int) -> None:
+
+class Pairs(nn.Module):
+    """One level: `count` numbers (N,count*channels,H,W), codes, to half as many."""
+
+    def __init__(self, count: int, channels: int = 1) -> None:
         super().__init__()
         half, rest = divmod(count, 2)
         apart, joined = torch.zeros(half, count), torch.zeros(half + rest, count + half)
@@ -65,7 +72,8 @@ class Pairs(nn.Module):
         alone = torch.zeros(half + rest)
         if rest:
             joined[-1, count - 1], alone[-1] = 2, -LN2
-        self.apart, self.joined = Product(apart), Product(joined, 0.5, alone)
+        self.apart = Product(_each(apart, channels))
+        self.joined = Product(_each(joined, channels), 0.5, _each(alone, channels))
         self.apart_act: nn.Module = nn.Identity()
         self.bend_act: nn.Module = nn.Identity()
         self.act: nn.Module = nn.Identity()
@@ -77,31 +85,37 @@ class Pairs(nn.Module):
 
 
 class Softmax(DynamicBlock):
-    """Logits (N,count,H,W) to shares of the same shape. In float torch's own; its twin is in whole numbers."""
+    """Logits (N,count,H,W) to shares of the same shape. In float torch's own; its twin is in whole numbers.
 
-    def __init__(self, count: int) -> None:
+    With `channels`, (N,count*channels,H,W): numbers of `channels` channels beside each other, each channel by itself.
+    """
+
+    def __init__(self, count: int, channels: int = 1) -> None:
         super().__init__()
         if count < 2:
             raise ValueError(f"Softmax: {count} channels, expected at least 2")
-        self.exact = False
+        self.exact, self.channels = False, channels
         self.before: nn.Module = nn.Identity()
         self.after: nn.Module = nn.Identity()
         self.levels, level, n = nn.ModuleList(), 0, count
         while n > 1 and count > 2:
-            self.levels.append(Pairs(n))
+            self.levels.append(Pairs(n, channels))
             level, n = level + 1, -(-n // 2)
         self.top, self.moved = level * LN2, 0.0  # z - M where one share is 1; what is added to it
         self.act: nn.Module = nn.Identity()
         if count == 2:
-            self.last = Product(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+            self.last = Product(_each(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), channels))
         else:
             self.moved = round((MOST - self.top) * 2.0**-LOG2) * 2.0**LOG2
             minus = torch.cat([torch.eye(count), -torch.ones(count, 1)], 1)
-            self.last = Product(minus, 1.0, torch.full((count,), self.moved))
+            self.last = Product(_each(minus, channels), 1.0, torch.full((count * channels,), self.moved))
 
     def forward(self, logits: Any) -> Any:
         if not self.exact:
-            return torch.softmax(plain(logits), 1)
+            z = plain(logits)
+            if self.channels == 1:
+                return torch.softmax(z, 1)
+            return torch.softmax(z.unflatten(1, (-1, self.channels)), 1).flatten(1, 2)
         z = m = self.before(logits)
         if not self.levels:
             return self.after(torch.sigmoid(plain(self.act(self.last(z)))))
