@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codesign import passes
+from codesign import copies, passes
 from codesign.csim import Simulator
 from codesign.errors import PlanError
 from codesign.ir import Graph, IntType, evaluate
@@ -232,7 +232,7 @@ def test_gates_that_are_looked_up(lanes, fuse):
 @pytest.mark.parametrize("made", [lambda: random_mixing_graph(2), looked_up])
 def test_what_meets_already_is_left_alone(made):
     graph = made()
-    assert [n.name for n in passes.own_gates(graph).nodes] == [n.name for n in graph.nodes]
+    assert [n.name for n in copies.own_gates(graph).nodes] == [n.name for n in graph.nodes]
 
 
 BAD = [
