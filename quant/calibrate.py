@@ -14,15 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from quant.dynamic.mixed_conv import QuantMixedConv2d
-from quant.quantize import (
-    QuantIdentity,
-    QuantReLU,
-    accumulating,
-    activation_quantizers,
-    plain,
-    quantization_disabled,
-    weight_layers,
-)
+from quant.layers import plain
+from quant.quant_layers import QuantIdentity, QuantReLU
+from quant.quantize import accumulating, activation_quantizers, quantization_disabled, weight_layers
 from quant.quantizers import BIAS_BITS, FakeQuant
 from quant.scales import quantize_to
 

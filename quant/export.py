@@ -28,6 +28,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from codesign.errors import CodesignError
+from quant.layers import plain
 from quant.onnx_graph import (
     accumulator_bounds,
     fold_constants,
@@ -36,7 +37,7 @@ from quant.onnx_graph import (
     to_qcdq,
 )
 from quant.onnx_ops import OPSET, OWN_DOMAIN, OWN_VERSION, QONNX_DOMAIN, QONNX_VERSION, functions
-from quant.quantize import bake, plain
+from quant.quantize import bake
 from quant.quantizers import ActProxy, WeightProxy
 
 FORMAT = "1"  # of model.onnx: what the compiler's importer checks under the key codesign.format

@@ -35,8 +35,8 @@ from quant.hls4ml_modules import (
     FixedTable,
     FixedWindow,
 )
-from quant.layers import ConvBlock, DeformBlock, OutputConv
-from quant.quantize import QuantConv2d, QuantDeformConv2d, QuantIdentity, QuantReLU, plain
+from quant.layers import ConvBlock, DeformBlock, OutputConv, plain
+from quant.quant_layers import QuantConv2d, QuantDeformConv2d, QuantIdentity, QuantReLU
 
 
 class _Block(nn.Module):

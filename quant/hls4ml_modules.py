@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from quant.deform import square_depthwise
 from quant.dynamic.channel_gate import ChannelMix
 from quant.dynamic.mixed_conv import QuantMixedConv2d, mixed_conv
-from quant.quantize import QuantConv2d, QuantDeformConv2d, QuantIdentity, QuantReLU
+from quant.quant_layers import QuantConv2d, QuantDeformConv2d, QuantIdentity, QuantReLU
 from quant.scales import quantize_to
 
 # No class name may contain "Conv": hls4ml would take it for one of torch's.

@@ -19,9 +19,10 @@ from quant.dynamic.gates import Gate
 from quant.dynamic.mixed_conv import MixedBlock, MixedConv2d, QuantMixedConv2d
 from quant.dynamic.pick_or_mix import PickOrMix
 from quant.export import ExportError, onnx_outputs, to_onnx, torch_outputs
+from quant.layers import plain
 from quant.models import build, mac_count
 from quant.onnx_graph import accumulator_bounds
-from quant.quantize import fold, plain, quantize_model, weight_layers
+from quant.quantize import fold, quantize_model, weight_layers
 from tests.quant.dynamics import SIZE, assert_the_same_bits_everywhere, twin
 from tests.quant.twins import SMALL, images
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from quant.calibrate import calibrate
 from quant.crosslayer import chains, equalize
-from quant.layers import ConvBlock
+from quant.layers import ConvBlock, plain
 from quant.posttraining import post_training
 from quant.preset import variant
-from quant.quantize import fold, plain, quantize_model, weight_layers
+from quant.quantize import fold, quantize_model, weight_layers
 from quant.reconstruct import learned_codes, reconstruct
 from tests.quant.twins import SMALL, float_model, images
 

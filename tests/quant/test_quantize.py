@@ -7,15 +7,13 @@ import torch
 from torch import nn
 
 from quant.calibrate import calibrate, correct_bias
-from quant.layers import ConvBlock
+from quant.layers import ConvBlock, plain
 from quant.models import build, model_config
+from quant.quant_layers import QuantConv2d, QuantDeformConv2d
 from quant.quantize import (
-    QuantConv2d,
-    QuantDeformConv2d,
     activation_quantizers,
     fold,
     freeze_scales,
-    plain,
     quantization_disabled,
     quantize_model,
     scale_parameters,
