@@ -183,7 +183,7 @@ def load(directory: Path) -> Bundle:
             key: {name: Port.from_json(p) for name, p in manifest[key].items()}
             for key in ("inputs", "outputs")
         }
-        program = Program(lanes, base, arena, steps, ports["inputs"], ports["outputs"])
+        program = Program(lanes, base, arena, steps, ports["inputs"], ports["outputs"], wide=config.is_wide)
         scales = {name: float(value) for name, value in manifest["scales"].items()}
         meta = {str(k): str(v) for k, v in manifest["meta"].items()}
         known = tuple(Decision.from_json(d) for d in manifest.get("decisions", ()))

@@ -14,7 +14,6 @@ from codesign.step import (
 from codesign.windows import (
     FILTERS,
     MIXES,
-    REQUANT_WORDS,
     STEERED,
     TAP_WORDS,
     TAPS,
@@ -22,6 +21,7 @@ from codesign.windows import (
     Branch,
     Mixing,
     Sampling,
+    requant_words,
 )
 
 STEP_MARK = 0x53544550
@@ -84,7 +84,8 @@ def _branch_ints(step: Step, branch: Branch) -> list[int]:
     return found
 
 
-def decode_step(image: Bytes, base: int, at: int) -> Step:
+def decode_step(image: Bytes, base: int, at: int, wide: bool) -> Step:
+    row = requant_words(wide)
     lanes = image.shape[1]
     f = image.reshape(-1)[at * lanes : at * lanes + 4 * STEP_INTS].view("<i4").tolist()
     if WINDOWS[f[8]] == "branch":
@@ -101,7 +102,7 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
         for a, n, s, g in rows
     ]
     window, pointwise = WINDOWS[f[8]], POINTWISE[f[24]]
-    filters = f[6] * (TAP_WORDS * (window != "varied") + REQUANT_WORDS) if window in FILTERS else 0
+    filters = f[6] * (TAP_WORDS * (window != "varied") + row) if window in FILTERS else 0
     sampling = (
         Sampling(f[44], f[46], f[47], TAPS[f[45] >> 2 & 3], bool(f[45] & 2), bool(f[45] & 16))
         if window == "sampled"
@@ -111,9 +112,9 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
     mixing = Mixing(MIXES[f[44]], f[45], f[46]) if window == "mix" else None
     numbers = 1 if sampling is None else sampling.words(lanes)
     if window == "global":
-        filters = f[6] * REQUANT_WORDS
+        filters = f[6] * row
     if mixing is not None:
-        filters = (f[4] if mixing.makes_weights else mixing.out) * REQUANT_WORDS
+        filters = (f[4] if mixing.makes_weights else mixing.out) * row
         numbers = mixing.gate_words(f[6], lanes)
     bank = (
         (segments[0].address, f[4] * f[5] * f[6])
@@ -123,11 +124,11 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
     offset = Segment(f[20], numbers, f[21], f[22], near=bool(f[42] & 4)) if window in STEERED else None
     computed = sampling is None and f[47] != 0
     second_in = f[26] if f[35] else f[25]
-    tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * REQUANT_WORDS if f[24] else 0
-    second = f[30] * second_in * f[31] * tile_words(lanes) + f[31] * REQUANT_WORDS if f[30] else 0
+    tiles = f[24] * f[25] * f[26] * tile_words(lanes) + f[26] * row if f[24] else 0
+    second = f[30] * second_in * f[31] * tile_words(lanes) + f[31] * row if f[30] else 0
     if computed:
         tiles = second = 0
-    middle = f[26] * (TAP_WORDS + REQUANT_WORDS) if f[35] else 0
+    middle = f[26] * (TAP_WORDS + row) if f[35] else 0
 
     def words(at: int, count: int) -> Bytes | None:
         return image[at - base : at - base + count] if count else None
@@ -138,7 +139,7 @@ def decode_step(image: Bytes, base: int, at: int) -> Step:
         stride=(f[10], f[11]), origin=(f[12], f[13]), reach=f[14], out_height=f[15], out_width=f[16],
         window_clamp=(f[17], f[18]), offset=offset,
         offset_lane=f[23], sampling=sampling, mixing=mixing, weights=(f[29], f[34]) if computed else None,
-        bank=words(*bank), rows=words(f[47], (f[26] + f[31] * bool(f[30])) * REQUANT_WORDS) if computed else None,
+        bank=words(*bank), rows=words(f[47], (f[26] + f[31] * bool(f[30])) * row) if computed else None,
         pointwise=pointwise, pointwise_in=f[25], pointwise_out=f[26],
         pointwise_clamp=(f[27], f[28]),
         second=POINTWISE[f[30]], second_out=f[31], second_clamp=(f[32], f[33]), middle_stride=f[35],

@@ -11,12 +11,13 @@ from codesign.windows import Mixing, Sampling
 
 @dataclass(frozen=True)
 class Tables:
-    """A Requant with its constants, one entry a channel."""
+    """A Requant with its constants, one entry a channel; with `ties` a WideRequant."""
 
     bias: Ints
     mult: Ints
     shift: Ints
     clamp: tuple[int, int]
+    ties: Ints | None = None
 
 
 @dataclass(frozen=True)

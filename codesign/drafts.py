@@ -323,10 +323,10 @@ class _Maker:
         return self.graph.consts[name]
 
     def _tables(self, node: Node, op: Requant) -> Tables:
-        bias, mult, shift = (self._constant(node, name) for name in node.inputs[1:4])
+        bias, mult, shift, *ties = (self._constant(node, name) for name in node.inputs[1:])
         if op.out.bits > 8:
             raise PlanError(f"{node.name}: makes {op.out}, expected 8 bits at most. Quantize to 8 bits.")
-        return Tables(bias, mult, shift, (op.lo, op.hi))
+        return Tables(bias, mult, shift, (op.lo, op.hi), *ties)
 
     def _check_accumulator(self, node: Node) -> None:
         users = self.graph.users[node.name]

@@ -43,6 +43,7 @@ MEANING = {
     "sampler_shapes": "1: sampled windows of other taps than 3x3, and limited to the map; 0: there are none",
     "weight_stream": "1: windows with weights of their own at every pixel; 0: there are none",
     "steer_words": "words of each of the two memories for what steers windows; 1: there are none",
+    "wide": "bits of the constant in wide rows of requantization; 0: they are narrow",
 }
 
 

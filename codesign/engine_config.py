@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from codesign.windows import requant_words
+
 LEAST_LINE = 2  # words of a row buffer of middle.hpp or tail.hpp, where there is one
 LEAST_NEAR = 2  # words of a memory for maps, where there is one
 LEAST_CHUNK = 512  # words of the buffers of load and store, at least
@@ -50,11 +52,22 @@ class EngineConfig:
     sampler_shapes: int = 0  # 1: sampled windows of other taps, and limited to the map; 0: 3x3 alone
     weight_stream: int = 0  # 1: windows with weights of their own at every pixel; 0: there are none
     steer_words: int = 1  # of each of the two memories for what steers windows; 1: there are none
+    wide: int = 0  # bits of the constant in wide rows of requantization; 0: rows are narrow
 
     @property
     def chunk_words(self) -> int:
         """Words of a chunk of load or store: ChunkSize of layout.hpp."""
         return max(LEAST_CHUNK, self.row_words + self.input_words, self.arrays * self.output_words)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether rows of requantization are wide."""
+        return self.wide > 0
+
+    @property
+    def requant_words(self) -> int:
+        """Words of the requantization of a word of channels."""
+        return requant_words(self.is_wide)
 
     def constants(self) -> dict[str, int]:
         """By their names in C++: kLanes, kMaxOffset, ..."""

@@ -26,7 +26,7 @@ from codesign.engine_config import EngineConfig
 from codesign.ports import Bytes, Ints
 from codesign.program import HEADER_INTS, Program
 from codesign.stages import chain, described_cycles, matrices, parameter_cycles, read_cycles
-from codesign.step import Step
+from codesign.step import Step, window_tables
 from codesign.transfers import loaded, steering_words, stored
 from codesign.walk import Turn, Way, walk, ways
 from codesign.windows import FILTERS, REQUANT_WORDS
@@ -216,9 +216,14 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
         window = int(np.count_nonzero(step.bank))
     elif step.mixing is not None and step.window_parameters is not None:
         times = 1 if step.mixing.kind == "pick" else step.groups // step.mixing.out
-        window = step.height * step.width * times * int(_channels(step.window_parameters, lanes).sum())
+        window = (
+            step.height
+            * step.width
+            * times
+            * int(_channels(step.window_parameters, window_tables(step)).sum())
+        )
     if step.rows is not None:  # weights are computed: all lanes of what comes in count
-        channels, at = _channels(step.rows, lanes), 0
+        channels, at = _channels(step.rows, sum(m.out for m in matrices(step))), 0
         for matrix in matrices(step):
             outputs = int(channels[at : at + matrix.out].sum())
             array += matrix.height * matrix.width * matrix.into * lanes * outputs
@@ -239,9 +244,13 @@ def used_macs(step: Step, lanes: int) -> tuple[int, int]:
     return array, window
 
 
-def _channels(rows: Bytes, lanes: int) -> Ints:
-    """Of requantization rows: how many lanes of each word have a channel."""
-    return np.asarray(np.count_nonzero(rows.reshape(-1, REQUANT_WORDS, lanes)[:, 4], axis=1))
+def _channels(rows: Bytes, words: int) -> Ints:
+    """Of requantization rows of so many words of channels: how many lanes of each have one."""
+    table = rows.reshape(words, -1, rows.shape[1])
+    told_by = (
+        4 if table.shape[1] == REQUANT_WORDS else 10
+    )  # by the factor, which may be 0 in wide ones; by the shift
+    return np.asarray(np.count_nonzero(table[:, told_by], axis=1))
 
 
 def _step(

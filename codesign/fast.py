@@ -34,6 +34,7 @@ from codesign.ops import (
     Table,
     Upsample,
     VariedDwConv,
+    WideRequant,
 )
 from codesign.ops.op import taps
 from codesign.ops.table import ENTRIES
@@ -88,6 +89,8 @@ def _kernel(graph: Graph, node: Node, bounds: dict[str, Bounds]) -> Kernel | Non
             return _mixed_conv(op, bounds[node.inputs[1]], consts[0], consts[1], carrier)
         case Table() if len(consts) == 1:
             return _table(consts[0], carrier)
+        case WideRequant() if len(consts) == 4:
+            return lambda x: op.run(np.asarray(x, np.int64), *consts)
         case Requant() if len(consts) == 3:
             return _requant(op, bounds[node.inputs[0]], *consts)
     return None

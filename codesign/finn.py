@@ -42,7 +42,7 @@ def export_finn(graph: Graph, where: str) -> onnx.ModelProto:
     return _Writer(graph).model()
 
 
-def thresholds(op: Requant, bias: Array, mult: Array, shift: Array, acc: Bounds) -> Array:
+def thresholds(op: Requant, tables: Sequence[Array], acc: Bounds) -> Array:
     """(C, 2^bits - 1): the least sum within `acc` from which the result is at least out.min + 1, + 2, ...
 
     Where no sum gets that far, the one above the highest; sorted in each channel, as FINN's binary search wants them.
@@ -52,7 +52,7 @@ def thresholds(op: Requant, bias: Array, mult: Array, shift: Array, acc: Bounds)
     last = np.broadcast_to(acc.high + 1, first.shape).copy()
     while (open_ := first < last).any():
         middle = (first + last) >> 1
-        reached = op.run(middle, bias, mult, shift) >= codes
+        reached = op.run(middle, *tables) >= codes
         last = np.where(open_ & reached, middle, last)
         first = np.where(open_ & ~reached, middle + 1, first)
     return first.T
@@ -168,8 +168,8 @@ class _Writer:
         self._tensor(node.name, self.types[node.name].shape, self.bounds[node.name].elem)
 
     def _requant(self, node: Node, op: Requant, x: str, places: Sequence[int]) -> None:
-        bias, mult, shift = (self.graph.consts[name] for name in node.inputs[1:])
-        table = thresholds(op, bias, mult, shift, self.bounds[node.inputs[0]])[list(places)]
+        tables = [self.graph.consts[name] for name in node.inputs[1:]]
+        table = thresholds(op, tables, self.bounds[node.inputs[0]])[list(places)]
         name = self._const(f"{node.name}.thresholds", table.astype(np.float32))
         self.notes[name] = {
             "finn_datatype": datatype(IntType.holding(min(-1, int(table.min())), int(table.max())))

@@ -22,6 +22,7 @@ from codesign.ops import (
     Requant,
     SampledDwConv,
     Upsample,
+    WideRequant,
 )
 
 MAX_BITS = 8  # of a result: FINN's default `max_multithreshold_bit_width`
@@ -71,6 +72,8 @@ def _refusal(graph: Graph, node: Node) -> tuple[str, str] | None:
             if op.out.bits > MAX_BITS:
                 what = f"{op.out.bits} bits are {(1 << op.out.bits) - 1} thresholds a channel"
                 return what, f"Quantize to at most {MAX_BITS} bits."
+            if isinstance(op, WideRequant) and graph.consts[node.inputs[2]].min() < 0:
+                return "some of its channels fall as their sums rise", "Fold the signs into the weights."
         case MaxPool():
             if op.kernel[0] < op.stride[0] or op.kernel[1] < op.stride[1]:
                 return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -14,9 +14,11 @@ from codesign.errors import PlanError
 from codesign.ir import Graph
 from codesign.layout import Layout, Run
 from codesign.ops import DEFORMABLE, DwConv, MixedConv, Requant
+from codesign.ops.wide_requant import widened
 from codesign.ports import Ints
 
 MOST_SUMMED = 64  # words a pixel of a map whose sums are made in one step, unless a model needs more
+LEAST_CONSTANT = 16  # bits of a wide row's, as types.hpp asks
 MOST_SHIFT, MOST_LEFTS = 42, 10  # of Scale in exact/numbers.hpp: by more, every code is 0 or at its limit
 
 
@@ -122,18 +124,33 @@ def least_rows(work: list[Work]) -> int:
 
 
 def needs(
-    graph: Graph, work: list[Work], layouts: Mapping[str, Layout], packing: int, ring_rows: int, lanes: int
+    graph: Graph,
+    work: list[Work],
+    layouts: Mapping[str, Layout],
+    packing: int,
+    ring_rows: int,
+    lanes: int,
+    wide: bool,
 ) -> dict[str, tuple[int, str]]:
-    """The least value of each constant, and the node that needs it; `row_words` for a ring of so many slots."""
+    """The least value of each constant, and the node that needs it; `row_words` for a ring of so many slots.
+
+    `wide`: with wide rows of requantization.
+    """
     found: dict[str, tuple[int, str]] = {
-        "pack_log2": (packing, ""), "acc_bits": (16, ""), "sum_bits": (16, ""), "mult_bits": (1, ""),
-        "most_shift": (1, ""), "lefts": (0, ""), "tap_bits": (2, ""),
+        "pack_log2": (packing, ""), "acc_bits": (16, ""), "sum_bits": (16, ""), "mult_bits": (3 if wide else 1, ""),
+        "most_shift": (1, ""), "lefts": (0, ""), "tap_bits": (2, ""), "wide": (LEAST_CONSTANT * wide, ""),
     }  # fmt: skip
     bounds = graph.bounds()
 
     def need(constant: str, value: int, where: str) -> None:
         if value > found.get(constant, (0, ""))[0]:
             found[constant] = (value, where)
+
+    def need_wide(tables: Sequence[Ints], where: str) -> None:
+        bias, mult, shift, *_ = tables if len(tables) == 4 else widened(*tables)
+        need("wide", _signed_bits(bias), where)
+        need("mult_bits", _signed_bits(mult), where)
+        need("most_shift", int(shift.max()), where)
 
     for constant in ("max_offset", "row_words", "window_groups", "input_words", "output_words", "weight_tiles",
                      "max_segments", "middle_words", "middle_groups", "pool_words", "pool_groups"):  # fmt: skip
@@ -151,7 +168,11 @@ def needs(
                 need(constant, _signed_bits(np.array([sums.low.min(), sums.high.max()])), node.name)
             need("most_shift", int(shift.max()), node.name)
             need("lefts", 1 - int(shift.min()), node.name)
-        if isinstance(node.op, Requant):
+            if wide:
+                need_wide((np.zeros_like(shift), np.ones_like(shift), shift), node.name)
+        if isinstance(node.op, Requant) and wide:
+            need_wide([graph.consts[n] for n in node.inputs[1:]], node.name)
+        elif isinstance(node.op, Requant):
             acc, (bias, mult, shift) = (
                 bounds[node.inputs[0]].elem,
                 (graph.consts[n] for n in node.inputs[1:4]),

@@ -152,7 +152,7 @@ def weights_step(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -
         nodes=draft.nodes, load=(Segment(0, count, count, 0, True),), store=(Segment(buffer.address, 1, 1),),
         height=height, width=width, groups=count, out_height=height, out_width=draft.out_shape[1],
         load_pixels=max(1, config.chunk_words // count), store_pixels=config.chunk_words, window="mix",
-        window_clamp=t.clamp, window_parameters=pack.requant_rows(t.bias, t.mult, t.shift, w.columns),
+        window_clamp=t.clamp, window_parameters=pack.requant_rows(t, w.columns, config.is_wide),
         mixing=window.mixing, offset=gates_segment(w, layouts, lanes),
         bank=_bank(window.mixture.bank, w.rows, w.columns),
     )  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import onnx
-from onnx import parser
+from onnx import parser, version_converter
 
 OPSET = 20
+LEAST_OPSET = 13  # constants without tensors came with 12, reductions by an input with 13
 QONNX_DOMAIN, QONNX_VERSION = "qonnx.custom_op.general", 2
 OWN_DOMAIN = "codesign"
 QUANTIZERS = ("Quant", "IntQuant")
@@ -40,6 +41,10 @@ Quant <signed, narrow, rounding_mode> (x, scale, zero_point, bits) => (y)
 }}"""
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, or a copy with a body for each QONNX quantizer that has none, as other tools write them.
 
@@ -52,9 +57,11 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    if opset_of(copy) < LEAST_OPSET:
+        copy = version_converter.convert_version(copy, LEAST_OPSET)
     copy.ir_version = max(copy.ir_version, IR_VERSION)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    named = {entry.domain for entry in model.opset_import}
+    opset = opset_of(copy)
+    named = {entry.domain for entry in copy.opset_import}
     for domain, name in wanted:
         body = parser.parse_function(QUANT)
         body.domain, body.name = domain, name

@@ -30,8 +30,9 @@ from codesign.onnx_values import (
     Unknown,
     Value,
 )
-from codesign.ops import Requant
+from codesign.ops import Requant, WideRequant
 from codesign.ops.op import Op
+from codesign.ops.wide_requant import CONSTANT, FACTOR
 
 
 class Importer:
@@ -197,12 +198,16 @@ class Importer:
             elem = IntType(4) if np.abs(weight).max() <= IntType(4).max else IntType(8)
             self.consts[acc.weight], self.const_types[acc.weight] = weight, elem
             self.types[acc.weight] = TensorType(weight.shape, elem)
-        tables = (
-            self.constant(f"{acc.node}.bias", factors.bias, IntType(32)),
-            self.constant(f"{acc.node}.mult", factors.mult, IntType(8, False)),
-            self.constant(f"{acc.node}.shift", factors.shift, IntType(8)),
-        )
-        name, _ = self.emit(f"{acc.node}.q", Requant(act.elem, act.lo, act.hi), (acc.node, *tables))
+        tables = {"bias": (factors.bias, IntType(32)), "mult": (factors.mult, IntType(8, False))}
+        op = Requant(act.elem, act.lo, act.hi)
+        if factors.ties is not None:
+            tables = {"bias": (factors.bias, CONSTANT), "mult": (factors.mult, FACTOR)}
+            op = WideRequant(act.elem, act.lo, act.hi)
+        tables["shift"] = factors.shift, IntType(8)
+        if factors.ties is not None:
+            tables["ties"] = factors.ties, IntType(8)
+        names = [self.constant(f"{acc.node}.{name}", *table) for name, table in tables.items()]
+        name, _ = self.emit(f"{acc.node}.q", op, (acc.node, *names))
         self.requants[acc.node] = name, parameters
         return name
 

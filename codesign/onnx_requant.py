@@ -6,22 +6,24 @@ A file that was quantized with free scales, whose batch normalization is not fol
     T(a) = clamp(round_half_even((a + bias) * scale / over + shift) / step), lo, hi)
 
 of each channel's sum a. The accelerator has E(a) = clamp(RHE((times * a + bias') * mult, n), lo, hi), with mult of 8
-bits; `times` is multiplied into the channel's weights as far as they have room. Both are stairs: they are equal if each
-step of T is one of E, which is checked in whole numbers and fractions for every step within the proven range of a.
+bits; `times` is multiplied into the channel's weights as far as they have room. Where that does not do for a channel,
+all have a WideRequant: E(a) = clamp(RHE(mult * a + bias', n), lo, hi), with mult of up to 32 bits. What is searched for
+is equal to T for every sum within the proven range of a: see codesign/stairs.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, floor, frexp
 
 import numpy as np
 
 from codesign.ir import Array, IntType
 from codesign.onnx_values import REFUSED, Acc, Act, Factors, Refused, odd_and_exponent
 from codesign.ops.requant import SHIFT_MAX, SHIFT_MIN
+from codesign.ops.wide_requant import FACTOR
+from codesign.stairs import Stairs, Steps, factors, wide_factors
 
 MULT_BITS = 8
 MOST_TIMES = 127  # the largest weight
@@ -55,39 +57,40 @@ def settled(act: Act, weights: Array | None) -> Act:
         np.zeros(channels, np.int64) if weights is None else np.abs(weights).reshape(-1, channels).max(axis=0)
     )
     most = np.minimum(MOST_TIMES // np.maximum(room, 1), MOST_TIMES) if weights is not None else room + 1
-    found, wrong = [], []
-    for c in range(channels):
-        ratio = Fraction(float(acc.scale[c])) / Fraction(act.scale) / acc.over
-        term = Fraction(float(acc.shift[c])) / Fraction(act.scale) if acc.shift is not None else Fraction(0)
-        stairs = Stairs(ratio, term + int(acc.bias[c]) * ratio, act.lo, act.hi)
-        factors = search(stairs, int(acc.reach[0][c]), int(acc.reach[1][c]), int(most[c]))
-        if factors is None:
-            wrong.append(c)
-        found.append(factors or (1, 0, 1, 0))
+    asked = [_asked(acc, act, c) for c in range(channels)]
+    ranges = [(int(low), int(high)) for low, high in zip(*acc.reach, strict=True)]
+    narrow = list[tuple[int, int, int, int]]()
+    for stairs, (low, high), times in zip(asked, ranges, most, strict=True):
+        found = search(stairs, low, high, int(times))
+        if found is None:
+            break
+        narrow.append(found)
+    else:
+        times, bias, mult, shift = (np.array(column, np.int64) for column in zip(*narrow, strict=True))
+        return replace(act, source=replace(acc, factors=Factors(times, bias, mult, shift)))
+    wide = [wide_factors(s, *r) for s, r in zip(asked, ranges, strict=True)]
+    wrong = [c for c, found in enumerate(wide) if found is None]
     if wrong:
         more = f" and {len(wrong) - 1} more of {channels}" if len(wrong) > 1 else ""
         raise Refused(f"{_said(acc, act, wrong[0])} (channel {wrong[0]}{more})", QUANTIZE)
-    times, bias, mult, shift = (np.array(column, np.int64) for column in zip(*found, strict=True))
-    return replace(act, source=replace(acc, factors=Factors(times, bias, mult, shift)))
+    bias, mult, shift, ties = (np.array(column, np.int64) for column in zip(*wide, strict=True))
+    return replace(act, source=replace(acc, factors=Factors(np.ones_like(bias), bias, mult, shift, ties)))
+
+
+def _asked(acc: Acc, act: Act, c: int) -> Stairs:
+    """What the file makes of a channel's sums."""
+    ratio = Fraction(float(acc.scale[c])) / Fraction(act.scale) / acc.over
+    term = Fraction(float(acc.shift[c])) / Fraction(act.scale) if acc.shift is not None else Fraction(0)
+    return Stairs(ratio, term + int(acc.bias[c]) * ratio, act.lo, act.hi)
 
 
 def _said(acc: Acc, act: Act, channel: int) -> str:
     factor = acc.scale[channel] / acc.over / act.scale
     bias = acc.bias[channel] * factor + (0 if acc.shift is None else acc.shift[channel] / act.scale)
     return (
-        f"wants sums of {acc.where} times {factor:.6g} plus {bias:.6g}, which no whole bias and m * 2^-e with m of "
-        f"{MULT_BITS} bits give for each of them"
+        f"wants sums of {acc.where} times {factor:.6g} plus {bias:.6g}, which no constant and m * 2^-e with m of "
+        f"{FACTOR.bits} bits give for each of them"
     )
-
-
-@dataclass(frozen=True)
-class Stairs:
-    """a -> clamp(round_half_even(ratio * a + term), lo, hi)."""
-
-    ratio: Fraction
-    term: Fraction
-    lo: int
-    hi: int
 
 
 @lru_cache(maxsize=4096)
@@ -98,22 +101,13 @@ def search(stairs: Stairs, low: int, high: int, most: int) -> tuple[int, int, in
         return _level(stairs, 0, low, high)
     if sign < 0:
         low, high = -high, -low
-    ratio, term = abs(stairs.ratio), stairs.term
-    codes = _code(ratio * low + term, stairs), _code(ratio * high + term, stairs)
-    steps = range(codes[0], codes[1])  # from code j to j + 1
-    if not steps:
-        return _level(stairs, codes[0], low, high)
-    firsts = [_first(j, ratio, term) for j in steps]  # the least a with code j + 1
-    reached = [*steps], [*firsts]  # at these sums the code is above j
-    missed = [*steps], [a - 1 for a in firsts]  # at these it is not
-    if codes[0] > stairs.lo:
-        reached = [codes[0] - 1, *reached[0]], [low, *reached[1]]
-    if codes[1] < stairs.hi:
-        missed = [*missed[0], codes[1]], [*missed[1], high]
-    (ja, a), (jb, b) = ((np.array(j, np.int64), np.array(at, np.int64)) for j, at in (reached, missed))
+    ratio = abs(stairs.ratio)
+    steps = Steps.of(replace(stairs, ratio=ratio), low, high)
+    if steps.level is not None:
+        return _level(stairs, steps.level, low, high)
+    (ja, a), (jb, b) = (np.array(pairs, np.int64).T for pairs in (steps.reached, steps.missed))
     for times in range(1, most + 1):
-        exponent = _exponent(ratio / times)
-        for mult, shift in _factors(ratio / times, exponent):
+        for mult, shift in _factors(ratio / times):
             # (times * a + bias) * mult reaches (j + 1/2) * 2^shift or not; of two codes beside a tie the even one wins.
             half, scaled = (1 << (shift - 1), mult) if shift else (1, 2 * mult)
             least = int((-((-((2 * ja + 1) * half + (ja % 2 == 0))) // scaled) - times * a).max())
@@ -124,32 +118,10 @@ def search(stairs: Stairs, low: int, high: int, most: int) -> tuple[int, int, in
     return None
 
 
-def _code(value: Fraction, stairs: Stairs) -> int:
-    return min(max(round(value), stairs.lo), stairs.hi)
-
-
-def _first(j: int, ratio: Fraction, term: Fraction) -> int:
-    """The least a whose code is above j: round() takes the even one of two that are as near, as ONNX does."""
-    at = (Fraction(2 * j + 1, 2) - term) / ratio
-    return ceil(at) if at.denominator > 1 or j % 2 else int(at) + 1
-
-
-def _exponent(factor: Fraction) -> int:
-    """e with factor * 2^e in [2^(MULT_BITS - 1), 2^MULT_BITS)."""
-    e = MULT_BITS - frexp(factor)[1]
-    while factor * Fraction(2) ** e >= 1 << MULT_BITS:
-        e -= 1
-    while factor * Fraction(2) ** e < 1 << (MULT_BITS - 1):
-        e += 1
-    return e
-
-
-def _factors(factor: Fraction, exponent: int) -> list[tuple[int, int]]:
+def _factors(factor: Fraction) -> list[tuple[int, int]]:
     """The two nearest mult * 2^-shift, reduced; none where the accelerator does not shift so far."""
-    below = floor(factor * Fraction(2) ** exponent)
     found = []
-    for mult in (below, below + 1):
-        shift = exponent
+    for mult, shift in factors(factor, MULT_BITS):
         while mult % 2 == 0:
             mult, shift = mult // 2, shift - 1
         if 0 <= shift <= SHIFT_MAX and mult < 1 << MULT_BITS:
@@ -165,7 +137,7 @@ def _fits(times: int, bias: int, low: int, high: int) -> bool:
 def _level(stairs: Stairs, code: int, low: int, high: int) -> tuple[int, int, int, int] | None:
     """One code for every sum."""
     if stairs.ratio == 0:
-        code = _code(stairs.term, stairs)
+        code = stairs.code(stairs.term)
     far = max(abs(low), abs(high), 1)
     shift = far.bit_length() + 2
     bias = code << shift

@@ -52,12 +52,15 @@ class Raw:
 
 @dataclass(frozen=True)
 class Factors:
-    """Requantization by channel (C,): weights times `times`, then (accumulator + bias) * mult * 2^-shift."""
+    """Requantization by channel (C,): weights times `times`, then (accumulator + bias) * mult * 2^-shift; with `ties`
+    those of a WideRequant.
+    """
 
     times: Array
     bias: Array
     mult: Array
     shift: Array
+    ties: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from codesign import onnx_write_mix, onnx_write_sample
+from codesign import onnx_write_mix, onnx_write_sample, onnx_write_wide
 from codesign.errors import TypeMismatch
 from codesign.fast import exact_float
 from codesign.ir import Array, Bounds, Graph, Node
@@ -40,6 +40,7 @@ from codesign.ops import (
     Table,
     Upsample,
     VariedDwConv,
+    WideRequant,
 )
 from codesign.ops.op import product_bounds
 
@@ -112,6 +113,8 @@ class Writer:
                 onnx_write_mix.mix(self, node, op)
             case MixedConv():
                 onnx_write_mix.mixed_conv(self, node, op)
+            case WideRequant():
+                onnx_write_wide.requant(self, node, op)
             case Requant():
                 self._requant(node, op)
             case MaxPool():

@@ -8,19 +8,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codesign.draft import Tables
+from codesign.ops.wide_requant import widened
 from codesign.ports import Bytes, Ints
-from codesign.windows import REQUANT_WORDS, TAP_WORDS
+from codesign.windows import TAP_WORDS
 
 
-def requant_rows(bias: Ints, mult: Ints, shift: Ints, order: Ints) -> Bytes:
-    """(6 * words, lanes): bias in four bytes, mult, shift; all 0 for lanes without a channel."""
-    words, lanes = order.shape
-    out = np.zeros((words, REQUANT_WORDS, lanes), np.uint8)
-    b, m, s = (_spread(table, order) for table in (bias, mult, shift))
-    for byte in range(4):
-        out[:, byte] = (b >> (8 * byte)) & 255
-    out[:, 4], out[:, 5] = m & 255, s & 255
-    return out.reshape(-1, lanes)
+def requant_rows(t: Tables, order: Ints, wide: bool) -> Bytes:
+    """(6 * words, lanes): bias in four bytes, mult, shift; all 0 for lanes without a channel.
+
+    `wide`: (12 * words, lanes), bias in six bytes, mult in four, shift, ties.
+    """
+    columns = [(t.bias, 4), (t.mult, 1), (t.shift, 1)]
+    if wide:
+        ties = t.ties
+        bias, mult, shift, ties = (
+            widened(t.bias, t.mult, t.shift) if ties is None else (t.bias, t.mult, t.shift, ties)
+        )
+        columns = [(bias, 6), (mult, 4), (shift, 1), (ties, 1)]
+    found = [_spread(table, order) >> (8 * byte) & 255 for table, count in columns for byte in range(count)]
+    return np.stack(found, axis=1).astype(np.uint8).reshape(-1, order.shape[1])
 
 
 def depthwise_taps(weight: Ints, order: Ints) -> Bytes:

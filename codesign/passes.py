@@ -42,7 +42,8 @@ def _before(graph: Graph, view: Node, requant: Node) -> Graph:
     """The Requant in front of what moves the accumulators, its constants in the order that they have there."""
     consts, const_types = dict(graph.consts), dict(graph.const_types)
     inner = f"{requant.name}.{'phases' if isinstance(view.op, DepthToSpace) else 'unshuffled'}"
-    tables = tuple(f"{inner}.{name}" for name in ("bias", "mult", "shift"))
+    names = ("bias", "mult", "shift", "ties")[: len(requant.inputs) - 1]
+    tables = tuple(f"{inner}.{name}" for name in names)
     for name, table in zip(requant.inputs[1:], tables, strict=True):
         values = consts[name]
         if isinstance(view.op, Shuffle):
@@ -82,7 +83,8 @@ def split_depthwise(graph: Graph) -> Graph:
             base = f"{node.name}.{start // CHUNK}"
             consts[f"{base}.weight"] = weight[:, :, start:stop, None] * np.eye(stop - start, dtype=np.int64)
             const_types[f"{base}.weight"] = const_types[node.inputs[1]]
-            tables = tuple(f"{base}.{name}" for name in ("bias", "mult", "shift"))
+            names = ("bias", "mult", "shift", "ties")[: len(requant.inputs) - 1]
+            tables = tuple(f"{base}.{name}" for name in names)
             for name, table in zip(requant.inputs[1:], tables, strict=True):
                 consts[table], const_types[table] = consts[name][start:stop], const_types[name]
             made += [

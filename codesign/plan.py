@@ -39,6 +39,7 @@ from codesign.layout import (
 )
 from codesign.mixing import gate_orders, loaded_parts, part_orders, weights_name, weights_work
 from codesign.near import Places, keep_near, most_near
+from codesign.ops import WideRequant
 from codesign.ports import Ints, Port
 from codesign.program import Program, program_words
 from codesign.skips import Jump, Slot, guards, moved_order, ordered, selected_order, with_jumps
@@ -138,7 +139,9 @@ def plan(
         if not wide:
             break
         alone |= wide
-    needed = needs(graph, work, layouts, packing, slots, lanes)
+    has_wide = any(isinstance(node.op, WideRequant) for node in graph.nodes)
+    rows_wide = has_wide or (config is not None and config.is_wide)
+    needed = needs(graph, work, layouts, packing, slots, lanes, rows_wide)
     if grows := config is None:
         config = grown(needed, work, layouts, lanes, arrays, array, limits)
     check_fits(config, needed)
@@ -176,7 +179,7 @@ def plan(
     kept = [name for name in layouts if keep and name in types]
     program = Program(
         lanes, base, (begin, begin + size), steps, {n: port(n) for n in graph.inputs},
-        {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept},
+        {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept}, config.is_wide,
     )  # fmt: skip
     return Plan(config, program, program, buffers).on(config)
 

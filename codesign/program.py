@@ -32,6 +32,7 @@ class Program:
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
     tensors: Mapping[str, Port] = field(default_factory=dict)  # those kept for comparison
+    wide: bool = False  # whether rows of requantization are wide
 
     @property
     def memory_words(self) -> int:
@@ -42,7 +43,7 @@ class Program:
         """The program as it lies at `base`: header, descriptors, segments, parameters."""
         lanes, words = self.lanes, program_words(self.steps, self.lanes)
         image = np.zeros((words, lanes), np.uint8)
-        header = [PROGRAM_MAGIC, PROGRAM_VERSION, lanes, len(self.steps), words, *self.arena]
+        header = [PROGRAM_MAGIC, PROGRAM_VERSION, lanes, len(self.steps), words, *self.arena, int(self.wide)]
         _put(image, 0, header)
         at = int_words(HEADER_INTS, lanes)
         table = at + len(self.steps) * int_words(STEP_INTS, lanes)
@@ -83,12 +84,12 @@ def decode(code: Bytes, base: int) -> tuple[int, tuple[int, int], tuple[Step, ..
             f"program: magic {header[0]:#x} version {header[1]}, expected {PROGRAM_MAGIC:#x} version "
             f"{PROGRAM_VERSION}. Build it again with this version of codesign."
         )
-    _, _, lanes, count, words, begin, end = header[:7]
+    _, _, lanes, count, words, begin, end, wide = header[:8]
     if lanes < 1 or code.size != words * lanes:
         raise CodesignError(f"program: {code.size} bytes, expected {words * lanes}. Build it again.")
     image = code.reshape(words, lanes)
     first, size = int_words(HEADER_INTS, lanes), int_words(STEP_INTS, lanes)
-    steps = tuple(decode_step(image, base, first + i * size) for i in range(count))
+    steps = tuple(decode_step(image, base, first + i * size, bool(wide)) for i in range(count))
     return lanes, (begin, end), steps
 
 

@@ -2,7 +2,8 @@
 
 What a part of it takes is codesign/fabric.py's; how many parts there are and how wide, hls_templates/*.hpp's:
 
-    DSP         one for two weights of the array and one pixel (DotProducts). Sums, distances and sizes between loops
+    DSP         one for two weights of the array and one pixel (DotProducts), two or more for each lane of a wide
+                requantizer. Sums, distances and sizes between loops
                 are products of integers too: a process does one at a time, in three DSPs if the board has some left
                 and in LUTs otherwise, as Vivado does when they run out. The window's products and the requantizers'
                 are given none (CODESIGN_IN_LUTS).
@@ -36,6 +37,7 @@ from codesign.fabric import (
     tree_adders,
 )
 from codesign.resources_mix import global_sums, mixer
+from codesign.resources_wide import wide_requantizer, wide_row_bits
 from codesign.step import TABLE_BYTES, TABLE_WIDE
 
 NOT_COUNTED = "the block design around it"
@@ -108,6 +110,8 @@ class Resources:
 
 def requantizer(lanes: int, config: EngineConfig = EngineConfig()) -> Unit:  # noqa: B008 -- frozen
     """Scale::apply in so many lanes: add, multiply, shift half to even, clamp."""
+    if config.is_wide:
+        return wide_requantizer(lanes, config)
     sum_bits, factor_bits, result_bits, small_bits = config.sum_bits, config.mult_bits, 9, 10
     bits = sum_bits + factor_bits
     rounding = bits + choice_luts(bits, 1) + adder_luts(bits + 1)  # half, decoded; the odd bit; the sum
@@ -300,7 +304,7 @@ def _branches(config: EngineConfig) -> tuple[Unit, ...]:
 def resources(config: EngineConfig) -> Resources:
     """What an engine of these constants is made of. Weights and tables have room for two steps."""
     n, arrays, ultra = config.lanes, config.arrays, bool(config.ultra)
-    row = (32 + 8 + 8) * n  # of a requantization table
+    row = (wide_row_bits(config) if config.is_wide else 32 + 8 + 8) * n  # of a requantization table
     sums = config.pixels * n * config.acc_bits  # of one output word
     return Resources((
         _times(products(n, config.pixels - config.fabric, n // config.turns, config.turns, config.acc_bits), arrays),

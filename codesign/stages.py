@@ -14,7 +14,7 @@ from codesign import stages_mix
 from codesign.descriptor import SEGMENT_INTS, STEP_INTS, int_words
 from codesign.dram import Dram
 from codesign.engine_config import EngineConfig
-from codesign.step import TABLE_BYTES, TABLE_WIDE, Step, tile_words, window_tables
+from codesign.step import TABLE_BYTES, TABLE_WIDE, Step, tile_words
 from codesign.transfers import (
     ARRAY,
     COLLECT,
@@ -43,7 +43,7 @@ from codesign.transfers import (
     window_turns,
     window_words,
 )
-from codesign.windows import FILTERS, REQUANT_WORDS, TAP_WORDS, UNRINGED
+from codesign.windows import TAP_WORDS, UNRINGED
 
 
 def window_rows(step: Step, config: EngineConfig) -> Iterator[tuple[int, int]]:
@@ -131,20 +131,17 @@ def described_cycles(step: Step, memory: Dram) -> float:
 
 def filter_words(step: Step) -> int:
     """Taps and requantization rows of a step's window."""
-    if step.window in UNRINGED:
-        return REQUANT_WORDS * window_tables(step)
-    taps = 0 if step.window == "varied" else TAP_WORDS
-    return (taps + REQUANT_WORDS) * step.groups if step.window in FILTERS else 0
+    return 0 if step.window_parameters is None else len(step.window_parameters)
 
 
 def parameter_cycles(step: Step, config: EngineConfig, memory: Dram) -> float:
     """Of weights and tables: for each array a run for its rows and one for its weights, one for each depthwise, and one
     for a table of codes.
     """
-    middle = TAP_WORDS + REQUANT_WORDS if step.middle_stride else 0
+    middle = TAP_WORDS + config.requant_words if step.middle_stride else 0
     runs = [filter_words(step), middle * step.pointwise_out]
     for matrix in matrices(step):
-        runs += [REQUANT_WORDS * matrix.out, matrix.tiles * tile_words(config.lanes)]
+        runs += [config.requant_words * matrix.out, matrix.tiles * tile_words(config.lanes)]
     runs.append(0 if step.table is None else len(step.table))
     return sum(read_cycles(words, memory) for words in runs) + table_cycles(step, config)
 

@@ -28,6 +28,7 @@ STATUS = {  # of layout.hpp, in words
     23: "kind, parts, gates or sides of what gates multiply are out of range",
     24: "the table lies outside the program, or the engine has none",
     25: "a branch looks outside the arena, leads back, or sets unused fields",
+    26: "its rows of requantization are of another kind than the engine's",
 }
 
 

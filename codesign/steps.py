@@ -95,7 +95,7 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
     )  # fmt: skip
     if window.tables is not None:
         t = window.tables
-        blob = pack.requant_rows(t.bias, t.mult, t.shift, leaves)
+        blob = pack.requant_rows(t, leaves, config.is_wide)
         if window.weight is not None:
             blob = np.concatenate([pack.depthwise_taps(window.weight, order), blob])
         varied = None if window.varied is None else pack.varied_taps(window.varied, order)
@@ -115,7 +115,7 @@ def step_of(w: Work, a: int, b: int, layouts: Mapping[str, Layout], config: Engi
         step = replace(step, table=pack.table(draft.table, lanes))
     if draft.gates:
         return _computed(step, w, a, layouts, layouts[draft.stores].order[a:b], config)
-    return _multiplying(step, w, layouts[draft.stores].order[a:b], config.arrays)
+    return _multiplying(step, w, layouts[draft.stores].order[a:b], config)
 
 
 def jump_of(jump: Jump, layouts: Mapping[str, Layout], lanes: int) -> Step:
@@ -142,32 +142,32 @@ def _samples(draft: Draft, sampling: Sampling, layouts: Mapping[str, Layout], la
     return replace(_segment(runs[0], layouts), signed=False)
 
 
-def _multiplying(step: Step, w: Work, columns: Ints, arrays: int) -> Step:
+def _multiplying(step: Step, w: Work, columns: Ints, config: EngineConfig) -> Step:
     """With what the arrays do: each half of the words, or one after the other."""
     draft = w.draft
     if draft.dense is None:
         return step
     first, rows, halves, middle = draft.dense, w.rows, w.halves, draft.front
-    mine = -(-len(columns) // arrays)
+    mine = -(-len(columns) // config.arrays)
     ours, others = columns[:mine], columns[mine:]
     if middle is not None:
         first, ours, others = middle.dense, np.append(np.array(middle.channels), -1)[w.middle], columns
         rows, halves = w.second_rows, w.second_halves
         t, weight = middle.window.tables, middle.window.weight
         assert t is not None and weight is not None
-        taps = [pack.depthwise_taps(weight, w.middle), pack.requant_rows(t.bias, t.mult, t.shift, w.middle)]
+        taps = [pack.depthwise_taps(weight, w.middle), pack.requant_rows(t, w.middle, config.is_wide)]
         step = replace(
             step, middle_stride=middle.window.stride[0], middle_clamp=t.clamp, middle_parameters=np.concatenate(taps)
         )  # fmt: skip
     step = replace(
         step, pointwise=_mode(w.halves), pointwise_in=len(w.rows), pointwise_out=len(ours),
-        pointwise_clamp=first.tables.clamp, pointwise_parameters=_matrix(first, w.rows, ours, w.halves),
+        pointwise_clamp=first.tables.clamp, pointwise_parameters=_matrix(first, w.rows, ours, w.halves, config.is_wide),
     )  # fmt: skip
     if not len(others):
         return step
     return replace(
         step, second=_mode(halves), second_out=len(others), second_clamp=draft.dense.tables.clamp,
-        second_parameters=_matrix(draft.dense, rows, others, halves),
+        second_parameters=_matrix(draft.dense, rows, others, halves, config.is_wide),
     )  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def _computed(
     t, others = dense.tables, len(columns) - mine
     step = replace(
         step, pointwise=_mode(w.halves), pointwise_in=len(w.rows), pointwise_out=mine, pointwise_clamp=t.clamp,
-        rows=pack.requant_rows(t.bias, t.mult, t.shift, columns),
+        rows=pack.requant_rows(t, columns, config.is_wide),
     )  # fmt: skip
     if others:
         step = replace(step, second=_mode(w.halves), second_out=others, second_clamp=t.clamp)
@@ -193,11 +193,11 @@ def _mode(halves: bool) -> str:
     return "int8" if halves else "int4"
 
 
-def _matrix(dense: Dense, rows: Ints, columns: Ints, halves: bool) -> Bytes:
+def _matrix(dense: Dense, rows: Ints, columns: Ints, halves: bool, wide: bool) -> Bytes:
     """Tiles and requantization rows of one array."""
     weight, t = dense.weight, dense.tables
     tiles = pack.pointwise_tiles(weight.reshape(-1, weight.shape[3]), rows, columns, halves)
-    return np.concatenate([tiles, pack.requant_rows(t.bias, t.mult, t.shift, columns)])
+    return np.concatenate([tiles, pack.requant_rows(t, columns, wide)])
 
 
 def placed(step: Step, begin: int) -> Step:

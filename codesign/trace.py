@@ -20,7 +20,6 @@ from codesign.errors import ModelError
 from codesign.ir import Graph, IntType, Node
 from codesign.layers import title
 from codesign.ops import Requant
-from codesign.ops.requant import round_half_even
 
 Real = npt.NDArray[np.float32]
 Values = dict[str, Real]
@@ -164,9 +163,8 @@ class Tracer:
 
 
 def _clipped(graph: Graph, node: Node, sums: npt.NDArray[Any]) -> Clipped:
-    bias, mult, shift = (graph.consts[s] for s in node.inputs[1:])
     assert isinstance(node.op, Requant)
-    free = round_half_even((np.asarray(sums, np.int64) + bias) * mult, shift)
+    free = node.op.free(np.asarray(sums, np.int64), *(graph.consts[s] for s in node.inputs[1:]))
     return Clipped(int(np.count_nonzero(free < node.op.lo)), int(np.count_nonzero(free > node.op.hi)))
 
 

@@ -140,7 +140,7 @@ def _moved(program: Program, config: EngineConfig, step: Step, far: Step) -> Pro
     `far` is the step with all its maps in DRAM, whence those on chip are brought.
     """
     places = _places(far, config)
-    alone = Program(program.lanes, COSIM_BASE, (0, 0), with_copies(step, far), {}, {})
+    alone = Program(program.lanes, COSIM_BASE, (0, 0), with_copies(step, far), {}, {}, wide=program.wide)
     first = COSIM_BASE + alone.encode().size // program.lanes
     if first + places[-1][1] + places[-1][2] > COSIM_WORDS:
         return None
@@ -163,7 +163,7 @@ def _moved(program: Program, config: EngineConfig, step: Step, far: Step) -> Pro
         first_tiles, second_tiles = (0 if t is None else move(t).address for t in tiles)
         new = replace(new, weights=(first_tiles, second_tiles))
     arena = (first, first + places[-1][1] + places[-1][2])
-    return Program(program.lanes, COSIM_BASE, arena, with_copies(step, new), {}, {})
+    return Program(program.lanes, COSIM_BASE, arena, with_copies(step, new), {}, {}, wide=program.wide)
 
 
 def step_frames(
@@ -187,7 +187,7 @@ def step_frames(
         if step.branch is not None:
             continue
         before = memory.copy() if index in steps else None
-        code = Program(lanes, program.base, far.arena, (step,), {}, {}).encode()
+        code = Program(lanes, program.base, far.arena, (step,), {}, {}, wide=program.wide).encode()
         memory[program.base * lanes : program.base * lanes + code.size] = code
         run(engine, memory, lanes, program.base)
         if before is not None:

@@ -16,7 +16,13 @@ UNRINGED = ("global", "mix")  # that look at no neighbours
 TAPS = ("3x3", "1x9", "9x1", "1x1")  # of a sampled window
 MIXES = ("maps", "pick", "int4", "int8")  # of gates: the latter two make weights
 TAP_WORDS, REQUANT_WORDS = 9, 6  # of the weights and tables of a group of channels
+WIDE_REQUANT_WORDS = 12  # of a table with wide rows: rows.hpp
 ALWAYS = 256  # a branch's threshold that no byte reaches
+
+
+def requant_words(wide: bool) -> int:
+    """Words of the requantization of a word of channels."""
+    return WIDE_REQUANT_WORDS if wide else REQUANT_WORDS
 
 
 @dataclass(frozen=True)

@@ -131,12 +131,12 @@ template <class C>
 bool matrix_lies_in(const Matrix &matrix, int rows, int begin, int end) {
   if (matrix.mode == kNoPointwise) return true;
   const long long tiles = static_cast<long long>(matrix.mode) * matrix.in * matrix.out;
-  return lies_in(matrix.parameters, tiles * ((C::kLanes + 1) / 2) + rows * kRequantWords, begin, end);
+  return lies_in(matrix.parameters, tiles * ((C::kLanes + 1) / 2) + rows * Types<C>::kRowWords, begin, end);
 }
 
 template <class C>
 Status check_parameters(const Step &step, int begin, int end, int arena_begin, int arena_end) {
-  const int taps = has_taps(step) ? 9 * step.groups : 0, rows = rows_of_window(step) * kRequantWords;
+  const int taps = has_taps(step) ? 9 * step.groups : 0, rows = rows_of_window(step) * Types<C>::kRowWords;
   if (taps + rows > 0 && !lies_in(step.window_parameters, taps + rows, begin, end)) return kBadParameters;
   if (step.window == kVaried) {  // constants of every pixel
     const long long pixels = static_cast<long long>(step.out_height) * step.out_width;
@@ -144,7 +144,7 @@ Status check_parameters(const Step &step, int begin, int end, int arena_begin, i
     if (!lies_in(step.offset.address, extent(step.offset, pixels), begin, end)) return kBadParameters;
   }
   if (step.middle_stride != 0) {
-    const int words = step.first.out * (9 + kRequantWords);
+    const int words = step.first.out * (9 + Types<C>::kRowWords);
     if (!lies_in(step.middle_parameters, words, begin, end)) return kBadParameters;
   }
   const bool computed = step.rows != 0;  // then tiles lie in the arena and their rows elsewhere, together
@@ -152,7 +152,7 @@ Status check_parameters(const Step &step, int begin, int end, int arena_begin, i
   const int first = computed ? 0 : step.first.out, second = computed ? 0 : step.second.out;
   if (!matrix_lies_in<C>(step.first, first, from, until)) return kBadParameters;
   if (!matrix_lies_in<C>(step.second, second, from, until)) return kBadParameters;
-  const int both = (step.first.out + step.second.out) * kRequantWords;
+  const int both = (step.first.out + step.second.out) * Types<C>::kRowWords;
   if (computed && !lies_in(step.rows, both, begin, end)) return kBadParameters;
   if (step.table != 0) {
     if (C::kTables == 0 || step.pool_stride != 0) return kBadTable;

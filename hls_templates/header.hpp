@@ -56,6 +56,7 @@ Status read_header(const typename Types<C>::Word *memory, int program, int memor
   if (field[kHeaderMagic] != kProgramMagic) return kBadMagic;
   if (field[kHeaderVersion] != kProgramVersion) return kBadVersion;
   if (field[kHeaderLanes] != C::kLanes) return kBadLanes;
+  if (field[kHeaderWide] != int(C::kWide > 0)) return kBadRows;
 Reserved:
   for (int i = kHeaderReserved; i < kHeaderFields; ++i) {
     if (field[i] != 0) return kBadProgram;

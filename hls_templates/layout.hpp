@@ -33,7 +33,8 @@ enum Status {
   kBadGlobal = 22,      // what leaves the sum of a map is no pixel, or its words or the map are too many
   kBadMix = 23,         // kind, parts, gates or sides of what is multiplied by gates
   kBadTable = 24,       // the table leaves the program, or is one too many
-  kBadBranch = 25       // the number a branch looks at, where it leads, or a field it does not have
+  kBadBranch = 25,      // the number a branch looks at, where it leads, or a field it does not have
+  kBadRows = 26         // rows of requantization of another kind than the engine's
 };
 
 enum HeaderField {
@@ -44,6 +45,7 @@ enum HeaderField {
   kHeaderProgramWords,
   kHeaderArenaBegin,
   kHeaderArenaEnd,
+  kHeaderWide,  // 1: its rows of requantization are wide: rows.hpp
   kHeaderReserved,
   kHeaderFields = 16
 };
@@ -143,7 +145,6 @@ static const int kSlots = 4;                    // of a pixel in lines.hpp and g
 static const int kTableBytes = 256;
 static const int kMaxParts = 64;        // that gates are multiplied with and added
 static const int kMaxSummed = 1 << 22;  // pixels of a map whose sum has 32 bits
-static const int kRequantWords = 6;     // a group: four of bias, lowest byte first, then mult, then shift
 
 // Words of the buffers of load.hpp and store.hpp, in which words change their order. Any pixel that is loaded has a
 // place, and so many pixels that runs in memory are long beside its latency.

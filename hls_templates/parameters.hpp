@@ -1,7 +1,7 @@
 // parameters.hpp -- weights and requantization rows of the next step, on their way to the units while one runs.
 //
-//   requant rows   kRequantWords words a group; byte `lane` of word 0..3 is that byte of bias[lane],
-//                  of word 4 mult[lane], of word 5 shift[lane]
+//   requant rows   kRowWords words a group; byte `lane` of word 0..3 is that byte of bias[lane], of word 4
+//                  mult[lane], of word 5 shift[lane]; wide ones: rows.hpp
 //   depthwise      9 words a group, one a tap, row-major; byte `lane` is the weight of that channel
 //   tiles          (kLanes + 1) / 2 words a tile; byte `lane` of word j holds the weights from input lane 2j
 //                  (low half) and 2j + 1 (high half) to output lane `lane`
@@ -42,7 +42,7 @@ struct ParameterWords {
   }
   static int rows(const Matrix &matrix) {
     #pragma HLS INLINE
-    return matrix.mode == kNoPointwise ? 0 : matrix.out * kRequantWords;
+    return matrix.mode == kNoPointwise ? 0 : matrix.out * Types<C>::kRowWords;
   }
   static int taps(const Step &step) {
     #pragma HLS INLINE
@@ -50,7 +50,7 @@ struct ParameterWords {
   }
   static int window_rows(const Step &step) {
     #pragma HLS INLINE
-    return rows_of_window(step) * kRequantWords;
+    return rows_of_window(step) * Types<C>::kRowWords;
   }
   static int middle_taps(const Step &step) {
     #pragma HLS INLINE
@@ -58,7 +58,7 @@ struct ParameterWords {
   }
   static int middle_rows(const Step &step) {
     #pragma HLS INLINE
-    return step.middle_stride != 0 ? step.first.out * kRequantWords : 0;
+    return step.middle_stride != 0 ? step.first.out * Types<C>::kRowWords : 0;
   }
   static int table(const Step &step) {
     #pragma HLS INLINE
@@ -69,7 +69,7 @@ struct ParameterWords {
 // Collects the words of a requantization row.
 template <class C>
 struct RowTaker {
-  typename Types<C>::Word word[kRequantWords];
+  typename Types<C>::Word word[Types<C>::kRowWords];
   int count, row;
 
   explicit RowTaker(int first) : count(0), row(first) {}
@@ -79,17 +79,12 @@ struct RowTaker {
             typename Types<C>::RequantRow (&table)[kRows]) {
     #pragma HLS INLINE
     word[count] = next;
-    if (++count < kRequantWords) return;
+    if (++count < Types<C>::kRowWords) return;
     typename Types<C>::RequantRow taken;
   Lane:
     for (int lane = 0; lane < C::kLanes; ++lane) {
       #pragma HLS UNROLL
-      const unsigned bias =
-          Types<C>::Memory::byte(word[0], lane) | Types<C>::Memory::byte(word[1], lane) << 8 |
-          Types<C>::Memory::byte(word[2], lane) << 16 | Types<C>::Memory::byte(word[3], lane) << 24;
-      taken.bias[lane] = int(bias);
-      taken.scale[lane] = Scale<C>::of(static_cast<unsigned char>(Types<C>::Memory::byte(word[4], lane)),
-                                       static_cast<signed char>(Types<C>::Memory::byte(word[5], lane)));
+      taken.set(lane, word);
     }
     Trace::write(name, 0, row);
     table[row] = taken;

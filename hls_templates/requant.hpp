@@ -3,7 +3,7 @@
 //   y = clamp(RHE((acc + bias) * mult, shift), low, high)
 //   RHE(p, n) = p / 2^n rounded half to even for n > 0, p * 2^-n otherwise
 //
-// numbers.hpp gives the factor mult * 2^-shift and applies it, for every 8-bit mult and shift.
+// numbers.hpp gives the factor mult * 2^-shift and applies it, for every 8-bit mult and shift; wide rows: rows.hpp.
 // Pure arithmetic, used inside the loops of window.hpp, middle.hpp and finish.hpp at one word a cycle.
 #pragma once
 #include "types.hpp"
@@ -18,8 +18,7 @@ typename Types<C>::Acts requant(const typename Types<C>::Accs &acc, const typena
 Lane:
   for (int lane = 0; lane < C::kLanes; ++lane) {
     #pragma HLS UNROLL
-    result[lane] = typename Types<C>::Act(
-        Scale<C>::apply(int(acc[lane]), int(row.bias[lane]), row.scale[lane], low, high));
+    result[lane] = typename Types<C>::Act(row.code(lane, acc[lane], low, high));
   }
   return result;
 }

@@ -5,7 +5,7 @@
 #pragma once
 #include <hls_stream.h>
 
-#include "numbers.hpp"
+#include "rows.hpp"
 
 namespace codesign {
 
@@ -38,8 +38,9 @@ struct Types {
   static_assert(C::kTapBits >= 2 && C::kTapBits <= 8, "kTapBits must lie in 2..8: weights are bytes at most");
   static_assert(C::kSumBits >= 16 && C::kSumBits <= 33,
                 "kSumBits must lie in 16..33: 32-bit sums and biases");
-  static_assert(C::kMultBits >= 1 && C::kMultBits <= 8,
-                "kMultBits must lie in 1..8: factors are bytes at most");
+  static_assert(C::kWide == 0 || (C::kWide >= 16 && C::kWide <= 48), "kWide must be 0 or lie in 16..48");
+  static_assert(C::kMultBits >= 1 && C::kMultBits <= (C::kWide > 0 ? 32 : 8),
+                "kMultBits must lie in 1..8, or in 1..32 in wide rows");
   static_assert(C::kMostShift >= 1,
                 "kMostShift must be at least 1: see numbers.hpp for the largest that counts");
   static_assert(C::kAccBits >= 16 && C::kAccBits <= 32, "kAccBits must lie in 16..32: sums are 32-bit");
@@ -77,10 +78,8 @@ struct Types {
   struct DepthwiseWeights {
     typename Factor<C::kTapBits>::type tap[9][kLanes];
   };
-  struct RequantRow {
-    typename Signed<32>::type bias[kLanes];
-    typename Scale<C>::type scale[kLanes];
-  };
+  typedef typename RowOf<C>::type RequantRow;
+  static const int kRowWords = RequantRow::kWords;
 
   // What the array leaves: one output word of each pixel of a block.
   struct Sums {

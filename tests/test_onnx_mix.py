@@ -1,5 +1,7 @@
 """Import of nodes whose factors the network computes: what becomes of them, and every refusal with its message."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -7,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from codesign.errors import ModelRefused
 from codesign.ir import IntType, evaluate
 from codesign.onnx_io import import_model
-from codesign.ops import GlobalSum, Mix, MixedConv, Pick
+from codesign.ops import GlobalSum, Mix, MixedConv, Pick, WideRequant
 from codesign.ops.requant import round_half_even
 from tests.onnx_models import OWN, QONNX, edited
 
@@ -125,14 +127,15 @@ def test_mixed_kernels():
         np.testing.assert_array_equal(y[n], rounded(x[n] @ weights.T + BIAS * MIXED * 2.0**-4))
 
 
-def test_a_mean_that_no_factor_gives_is_refused_alone():
-    """Of 12 * 12 pixels: no multiplier of 8 bits divides by 144 closely enough."""
-    with pytest.raises(ModelRefused) as caught:
-        import_model(network("Mul", ["x", "r"], 4, size=12))
-    (only,) = caught.value.problems
-    assert (
-        only.where == "Quant 'r'" and "wants sums of GlobalAveragePool 'mean' times 0.0138889" in only.reason
-    )
+@pytest.mark.parametrize("size", [6, 7, 12])
+def test_means_of_any_area_are_exact(size):
+    """No multiplier of 8 bits divides by 36, 49 or 144 closely enough; a wide one does, halves to even."""
+    graph = import_model(network("Mul", ["x", "r"], 4, size=size))
+    (mean,) = (n for n in graph.nodes if isinstance(n.op, WideRequant))
+    sums = np.arange(255 * size * size + 1)[:, None]
+    tables = [graph.consts[s][:1] for s in mean.inputs[1:]]
+    wanted = [min(255, round(Fraction(2 * int(a), size * size))) for a in sums[:, 0]]
+    assert mean.op.run(sums, *tables)[:, 0].tolist() == wanted
 
 
 def node_of(model, name):

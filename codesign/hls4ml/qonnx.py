@@ -26,7 +26,18 @@ from codesign.hls4ml import qonnx_mix
 from codesign.hls4ml.parsers import CHANNELS_LAST
 from codesign.hls4ml.scales import ENGINE, exponents, plain_shift
 from codesign.ir import Array, Graph, IntType, Node
-from codesign.ops import Add, Concat, Conv, DeformDwConv, DwConv, MaxPool, Requant, Table, Upsample
+from codesign.ops import (
+    Add,
+    Concat,
+    Conv,
+    DeformDwConv,
+    DwConv,
+    MaxPool,
+    Requant,
+    Table,
+    Upsample,
+    WideRequant,
+)
 
 QUANT, HLS4ML = "qonnx.custom_op.general", "qonnx.custom_op.channels_last"
 OPSET, IR_VERSION = 20, 10
@@ -86,6 +97,8 @@ def _fault(graph: Graph, node: Node) -> tuple[str, str] | None:
             if len(node.inputs) > MAX_CONCAT:
                 return f"joins {len(node.inputs)} maps, hls4ml's limit is {MAX_CONCAT}", "Join two at a time."
             return None
+        case WideRequant():
+            return "has factors of more than 8 bits, which no fixed-point type of a layer holds", ENGINE
         case Requant():
             source = {n.name: n for n in graph.nodes}.get(node.inputs[0])
             if source is None or not isinstance(source.op, (*SUMS, Add)):

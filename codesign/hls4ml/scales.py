@@ -15,7 +15,7 @@ from math import frexp
 
 from codesign.errors import Problem
 from codesign.ir import Graph, Node
-from codesign.ops import Add, Concat, DeformDwConv, MaxPool, Requant, Upsample
+from codesign.ops import Add, Concat, DeformDwConv, MaxPool, Requant, Upsample, WideRequant
 
 ENGINE = "Build it for the engine: leave out --flow hls4ml."
 
@@ -40,6 +40,8 @@ def exponents(graph: Graph) -> tuple[dict[str, int], list[Problem]]:
 
 def plain_shift(graph: Graph, node: Node) -> int | None:
     """The shift of a Requant that does nothing else, None if it has a bias, mantissas or a shift for each channel."""
+    if isinstance(node.op, WideRequant):
+        return None
     bias, mult, shift = (graph.consts[name] for name in node.inputs[1:])
     plain = not bias.any() and (mult == 1).all() and (shift == shift[0]).all()
     return int(shift[0]) if plain else None

@@ -19,10 +19,11 @@ from codesign.ops.slice import Slice
 from codesign.ops.table import Table
 from codesign.ops.upsample import Upsample
 from codesign.ops.varied_dwconv import VariedDwConv
+from codesign.ops.wide_requant import WideRequant
 
 OPS = (
     Add, Concat, Conv, DeformDwConv, DepthToSpace, DwConv, GlobalSum, MaxPool, Mix, MixedConv, Pick, Requant,
-    SampledDwConv, Select, Shuffle, Slice, Table, Upsample, VariedDwConv,
+    SampledDwConv, Select, Shuffle, Slice, Table, Upsample, VariedDwConv, WideRequant,
 )  # fmt: skip
 DEFORMABLE = (DeformDwConv, SampledDwConv)  # input 1 says where input 0 is read
 
@@ -48,4 +49,5 @@ __all__ = [
     "Table",
     "Upsample",
     "VariedDwConv",
+    "WideRequant",
 ]

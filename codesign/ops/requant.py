@@ -33,12 +33,16 @@ class Requant:
 
     __repr__ = show
 
-    def infer(self, acc: TensorType, bias: TensorType, mult: TensorType, shift: TensorType) -> TensorType:
-        for name, table, most in (
-            ("bias", bias, ACC),
-            ("mult", mult, IntType(8, False)),
-            ("shift", shift, IntType(8)),
-        ):
+    def infer(self, acc: TensorType, *tables: TensorType) -> TensorType:
+        limits = (("bias", ACC), ("mult", IntType(8, False)), ("shift", IntType(8)))
+        return self._inferred(acc, tables, limits)
+
+    def _inferred(
+        self, acc: TensorType, tables: tuple[TensorType, ...], limits: tuple[tuple[str, IntType], ...]
+    ) -> TensorType:
+        if len(tables) != len(limits):
+            raise TypeMismatch(f"has {len(tables)} tables, expected {', '.join(name for name, _ in limits)}")
+        for table, (name, most) in zip(tables, limits, strict=True):
             if table.shape != acc.shape[-1:]:
                 raise TypeMismatch(f"{name} is {table}, expected one value per channel: [{acc.shape[-1]}]")
             if table.elem.min < most.min or table.elem.max > most.max:
@@ -47,17 +51,23 @@ class Requant:
             raise TypeMismatch(f"clamps to {self.lo}..{self.hi}, expected a range inside {self.out}")
         return TensorType(acc.shape, self.out)
 
-    def run(self, acc: Array, bias: Array, mult: Array, shift: Array) -> Array:
-        return round_half_even((acc + bias) * mult, shift).clip(self.lo, self.hi)
+    def run(self, acc: Array, *tables: Array) -> Array:
+        return self.free(acc, *tables).clip(self.lo, self.hi)
 
-    def bounds(self, acc: Bounds, bias: Array, mult: Array, shift: Array) -> Bounds:
+    def free(self, acc: Array, *tables: Array) -> Array:
+        """The result before it is clamped."""
+        bias, mult, shift = tables
+        return round_half_even((acc + bias) * mult, shift)
+
+    def bounds(self, acc: Bounds, *tables: Array) -> Bounds:
+        bias, _, shift = tables
         low, high = acc.low + bias, acc.high + bias
         if int(low.min()) < ACC.min or int(high.max()) > ACC.max:
             bits = IntType.holding(min(int(low.min()), -1), int(high.max())).bits
             raise TypeMismatch(f"accumulator and bias need {bits} bits, expected at most {ACC.bits}")
         if int(shift.min()) < SHIFT_MIN or int(shift.max()) > SHIFT_MAX:
             raise TypeMismatch(f"shifts by {shift.min()}..{shift.max()}, expected {SHIFT_MIN}..{SHIFT_MAX}")
-        return Bounds(self.run(acc.low, bias, mult, shift), self.run(acc.high, bias, mult, shift))
+        return Bounds(self.run(acc.low, *tables), self.run(acc.high, *tables))
 
     def macs(self, *inputs: TensorType) -> int:
         return 0

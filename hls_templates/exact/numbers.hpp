@@ -2,8 +2,8 @@
 //
 // There are two files of this name. The include path chooses one: exact/ (this) stores every value in
 // ap_int, native/ in the next larger integer of the host. Where a host is fast at something else than hardware,
-// the two also spell the same value differently: Factor, Product, DotProducts, kRingCopies and
-// Scale. Nothing else differs.
+// the two also spell the same value differently: Factor, Product, DotProducts, product_of,
+// kRingCopies and Scale. Nothing else differs.
 #pragma once
 #include <ap_int.h>
 
@@ -114,6 +114,13 @@ struct DotProducts {
     }
   }
 };
+
+// Of an accumulator and a factor of a wide row: two DSPs, or more where both are wide.
+template <int kA, int kB>
+ap_int<kA + kB> product_of(const ap_int<kA> &a, const ap_int<kB> &b) {
+  #pragma HLS INLINE
+  return a * b;
+}
 
 // Copies of a memory that three are to read at once: hardware gives each a memory with one port to read.
 static const int kRingCopies = 3;

@@ -2,8 +2,8 @@
 //
 // There are two files of this name. The include path chooses one: native/ (this) stores a value of N bits
 // in the next larger integer of the host, exact/ in ap_int<N>. Where a host is fast at something else than
-// hardware, the two also spell the same value differently: Factor, Product, DotProducts, kRingCopies and
-// Scale. Nothing else differs.
+// hardware, the two also spell the same value differently: Factor, Product, DotProducts, product_of,
+// kRingCopies and Scale. Nothing else differs.
 #pragma once
 #include <float.h>
 #include <math.h>
@@ -95,6 +95,12 @@ struct DotProducts {
     result = sum[0];
   }
 };
+
+// Of an accumulator and a factor of a wide row.
+template <class A, class B>
+int64_t product_of(const A &a, const B &b) {
+  return int64_t(a) * b;
+}
 
 // Copies of a memory that three are to read at once: a host reads one as often as it likes.
 static const int kRingCopies = 1;

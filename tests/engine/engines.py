@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,9 +12,11 @@ from codesign.csim import Engine, Simulator
 from codesign.emit import sources
 from codesign.engine_config import EngineConfig
 from codesign.ir import Graph, evaluate
+from codesign.ops import WideRequant
 from codesign.plan import plan
 
 LANES = (1, 2, 4, 8, 16)
+WIDE = {"wide": 48, "mult_bits": 32, "most_shift": 60}
 PACK = {1: 0, 2: 0, 4: 0, 8: 1, 16: 2}
 
 
@@ -35,6 +38,11 @@ def generic(lanes: int) -> EngineConfig:
     )  # fmt: skip
 
 
+def wide(lanes: int) -> EngineConfig:
+    """The same with wide rows of requantization."""
+    return replace(generic(lanes), **WIDE)
+
+
 @lru_cache(maxsize=64)
 def engine(config: EngineConfig, kind: str = "native", cxx: str | None = None) -> Engine:
     return Engine(sources(config), kind, cxx)
@@ -45,7 +53,8 @@ def simulate(
     config: EngineConfig | None = None, **options: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Outputs of the graph as the C++ computes them."""
-    planned = plan(graph, config=config or generic(lanes), **options)
+    has_wide = any(isinstance(node.op, WideRequant) for node in graph.nodes)
+    planned = plan(graph, config=config or (wide if has_wide else generic)(lanes), **options)
     return Simulator(engine(planned.config, kind, cxx), planned.program).run(feeds)
 
 

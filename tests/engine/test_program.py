@@ -12,11 +12,12 @@ from codesign.csim import ANY_STATUS, Frame, Simulator
 from codesign.descriptor import STEP_INTS, STEP_MARK, int_words
 from codesign.engine_config import EngineConfig
 from codesign.errors import CodesignError
+from codesign.ops.wide_requant import MOST_RIGHT
 from codesign.plan import plan
 from codesign.program import HEADER_INTS, PROGRAM_MAGIC, PROGRAM_VERSION, Program, decode
 from codesign.status import STATUS, status_text
 from codesign.step import MAX_SIDE, MAX_STEPS
-from codesign.windows import ALWAYS, REQUANT_WORDS, WINDOWS
+from codesign.windows import ALWAYS, REQUANT_WORDS, WIDE_REQUANT_WORDS, WINDOWS
 from hls_templates import HEADERS
 from tests.engine.cases import CASES, deformable
 from tests.engine.engines import LANES, engine, generic
@@ -43,7 +44,10 @@ def test_python_and_cpp_agree_on_the_layout():
     assert value("kProgramVersion") == PROGRAM_VERSION
     assert value("kStepMark") == STEP_MARK
     assert (value("kHeaderFields"), value("kStepFields")) == (HEADER_INTS, STEP_INTS)
-    assert value("kRequantWords") == REQUANT_WORDS
+    rows = (HEADERS / "rows.hpp").read_text()
+    assert f"kRequantWords = {REQUANT_WORDS};" in rows
+    assert f"kWideRequantWords = {WIDE_REQUANT_WORDS};" in rows
+    assert f"kMostWideShift = {MOST_RIGHT};" in rows
     assert (value("kMaxSteps"), value("kMaxSide")) == (MAX_STEPS, MAX_SIDE)
     statuses = re.findall(r"^  k(?:Done|Bad\w+) = (\d+)", DESCRIPTOR, re.MULTILINE)
     assert [int(s) for s in statuses] == list(STATUS)
@@ -101,7 +105,7 @@ def step_with(program: Program, condition) -> int:
 BAD_HEADERS = [("kHeaderMagic", 7, 1), ("kHeaderVersion", 1, 2), ("kHeaderLanes", 8, 3), ("kHeaderSteps", 5000, 4),
                ("kHeaderSteps", -1, 4), ("kHeaderProgramWords", 1 << 30, 4), ("kHeaderProgramWords", 3, 4),
                ("kHeaderArenaBegin", 0, 4), ("kHeaderArenaBegin", -4, 4), ("kHeaderArenaEnd", 1 << 30, 4),
-               ("kHeaderReserved", 1, 4)]  # fmt: skip
+               ("kHeaderWide", 1, 26), ("kHeaderReserved", 1, 4)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "value", "status"), BAD_HEADERS)

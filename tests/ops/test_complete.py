@@ -17,6 +17,7 @@ from tests.models import (
     random_residual_graph,
     random_skipping_graph,
 )
+from tests.wide import with_wide
 
 
 def varied_graph():
@@ -32,7 +33,7 @@ def table_graph():
 GRAPH = random_codenet_graph(stem="maxpool")
 GRAPHS = (
     GRAPH, random_residual_graph(), random_codenet_graph(sampler=ops.SampledDwConv(3, 2, 0, 63)), random_mixing_graph(),
-    varied_graph(), table_graph(), random_skipping_graph(),
+    with_wide(random_residual_graph()), varied_graph(), table_graph(), random_skipping_graph(),
 )  # fmt: skip
 VIEWS = {"Concat", "MaxPool", "Shuffle", "Slice", "Upsample"}
 

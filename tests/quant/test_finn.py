@@ -275,7 +275,7 @@ def test_thresholds_are_the_requant(out, low, span, bias, mult, shift, seed):
     rng = np.random.default_rng(seed)
     lo, hi = sorted(rng.integers(out.min, out.max, 2, endpoint=True).tolist())
     op, tables = Requant(out, lo, hi), (np.array([bias]), np.array([mult]), np.array([shift]))
-    table = thresholds(op, *tables, Bounds(np.array([low]), np.array([low + span])))
+    table = thresholds(op, tables, Bounds(np.array([low]), np.array([low + span])))
     acc = np.arange(low, low + span + 1)[:, None]
     np.testing.assert_array_equal(out.min + (acc >= table).sum(1), op.run(acc, *tables)[:, 0])
     assert (np.diff(table[0]) >= 0).all() and low <= table.min() and table.max() <= low + span + 1

@@ -36,4 +36,5 @@ struct Config {
   static const int kSamplerShapes = 0;  // 1: sampled windows of other taps than 3x3, and limited to the map; 0: there are none
   static const int kWeightStream = 0;  // 1: windows with weights of their own at every pixel; 0: there are none
   static const int kSteerWords = 1;  // words of each of the two memories for what steers windows; 1: there are none
+  static const int kWide = 0;  // bits of the constant in wide rows of requantization; 0: they are narrow
 };
