@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quant.clamps import clamp, round_clamp
+
 Offsets = Literal["free", "bounded", "square"]
 Sampling = Literal["bilinear", "rounded"]
 
@@ -47,40 +49,6 @@ def near_identity_(weight: Tensor) -> None:
     nn.init.normal_(weight, std=0.1 * (3 / math.sqrt(weight.shape[2] * weight.shape[3])))
     with torch.no_grad():
         weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += 1
-
-
-class _Clamp(torch.autograd.Function):
-    """Clamp whose gradient is stopped only where it would push further outside: no value gets stuck there."""
-
-    @staticmethod
-    def forward(ctx: Any, d: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(d)
-        ctx.bounds = low, high
-        return d.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        (d,) = ctx.saved_tensors
-        low, high = ctx.bounds
-        away = ((d < low) & (grad > 0)) | ((d > high) & (grad < 0))  # descent would leave the range further
-        return grad.masked_fill(away, 0.0), None, None
-
-
-def clamp(d: Tensor, low: float, high: float) -> Tensor:
-    """Clamp that lets gradients pass from outside when they lead back inside."""
-    inside: Tensor = _Clamp.apply(d, low, high)  # type: ignore[no-untyped-call]
-    return inside
-
-
-def round_clamp(d: Tensor, low: float, high: float, bits: int = 0) -> Tensor:
-    """Clamp, then round half to even (the order is immaterial: bounds are integers) to steps of 2^-bits.
-
-    Gradient: straight-through the rounding; outside the bounds only what leads back inside. With a plain clamp a
-    stage whose offsets once fell below zero stays an expensive 1x1 convolution for the rest of the training.
-    """
-    inside = clamp(d, low, high)
-    fixed = (inside.detach() * 2.0**bits).round() * 2.0**-bits
-    return inside + (fixed - inside.detach())
 
 
 class _SquareDepthwise(torch.autograd.Function):

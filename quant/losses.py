@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quant.deform import clamp
+from quant.clamps import clamp
 
 Floats = npt.NDArray[np.float32]
 BoxLoss: TypeAlias = Literal["giou", "giou-even", "l1"]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.deform import clamp, deform_conv, round_clamp
+from quant.clamps import clamp, round_clamp
+from quant.deform import deform_conv
 from quant.dynamic.block import DynamicBlock, Layers
 from quant.dynamic.whole import Whole
 from quant.layers import Conv2d, ConvBlock, concat, mapped, plain

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quant.deform import TAPS, clamp, deform_conv, round_clamp
+from quant.clamps import clamp, round_clamp
+from quant.deform import TAPS, deform_conv
 from quant.dynamic.block import DynamicBlock, Layers
 from quant.dynamic.whole import Whole
 from quant.layers import Conv2d, ConvBlock, concat, mapped, plain, upsample

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from quant.deform import DeformConv2d, deform_conv, round_clamp, square_depthwise, square_offsets
+from quant.clamps import round_clamp
+from quant.deform import DeformConv2d, deform_conv, square_depthwise, square_offsets
 from tests.kernels import needs_deform_conv
 
 
