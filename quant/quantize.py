@@ -150,6 +150,8 @@ def quantize_model(model: nn.Module, given: Given = "w4a8") -> nn.Module:
             f"preset {plan.name!r}: layers {', '.join(unknown)} are not in the network, expected names such as "
             f"{next(iter(weight_layers(twin)))}. Correct the preset."
         )
+    for layer in weight_layers(twin).values():
+        layer.weight_quant.tensor_quant.unbake(layer.weight)  # type: ignore[union-attr, operator]
     return twin.to(device).train(model.training)
 
 

@@ -133,8 +133,11 @@ class ActFakeQuant(FakeQuant):
 class WeightFakeQuant(FakeQuant):
     """Per output channel; scales start as `start` says, from the weights it is given.
 
-    `shape` "tanh" (DoReFa, arXiv 1606.06160, section 2.3): tanh(w) takes the place of w, stretched so that every
-    channel keeps the largest magnitude it began with. `bake` ends that before a file is written.
+    `shape` "tanh" (DoReFa, arXiv 1606.06160, section 2.3): tanh(w / p) takes the place of w, stretched so that every
+    channel keeps the largest magnitude p it began with. DoReFa has no p: its weights lie near 1, whereas batch norms
+    folded into them give some channels a magnitude of 10, where tanh is flat. And no batch norm is left here to take up
+    what bending trained weights does: `unbake` gives the weights that are bent to the trained ones. `bake` ends it
+    before a file is written.
     """
 
     peak: Tensor
@@ -169,15 +172,25 @@ class WeightFakeQuant(FakeQuant):
         """The weights that are quantized."""
         if not self.tanh:
             return weight
-        bent = weight.tanh()
+        bent = (weight / self._unit(weight)).tanh()
         ends = bent.detach().flatten(1).abs().amax(1).clamp_min(2.0**-20)
         return bent * (self.peak / ends).view(-1, *[1] * (weight.dim() - 1))
+
+    def _unit(self, weight: Tensor) -> Tensor:
+        return self.peak.clamp_min(2.0**-20).view(-1, *[1] * (weight.dim() - 1))
 
     def quantize(self, x: Tensor) -> Tensor:
         return super().quantize(self.shaped(x))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return super().forward(self.shaped(x))
+
+    @torch.no_grad()
+    def unbake(self, weight: Tensor) -> None:
+        """Change `weight`, which the quantizer was fitted to, into what has it for its shape."""
+        if self.tanh:
+            unit = self._unit(weight)
+            weight.copy_((weight / unit * math.tanh(1)).atanh() * unit)
 
     @torch.no_grad()
     def bake(self, weight: Tensor) -> None:

@@ -149,8 +149,29 @@ def test_dorefa_bends_weights_keeps_their_peaks_and_bakes_what_it_computed():
     assert not list(quantizer.parameters())
     bent = quantizer.shaped(w)
     assert torch.allclose(bent.abs().amax((1, 2, 3)), w.abs().amax((1, 2, 3)))
-    ratio = bent / w.tanh()
+    ratio = bent / (w / w.abs().amax((1, 2, 3), keepdim=True)).tanh()
     assert torch.allclose(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
     before = quantizer(w)[0]
     quantizer.bake(w)
     assert torch.equal(w, bent) and torch.equal(quantizer(w)[0], before)
+
+
+def test_dorefa_begins_with_the_weights_that_were_trained():
+    torch.manual_seed(0)
+    w = torch.randn(6, 4, 3, 3) * torch.tensor([0.0, 1e-3, 0.1, 1.0, 13.0, 100.0]).view(6, 1, 1, 1)
+    quantizer = WeightFakeQuant(4, True, 1, "max", "tanh", False, [w])
+    latent = w.clone()
+    quantizer.unbake(latent)
+    assert torch.allclose(quantizer.shaped(latent), w)  # tanh and its inverse in float32
+
+
+def test_dorefa_bends_large_channels_no_more_than_small_ones():
+    torch.manual_seed(0)
+    w = torch.randn(4, 1, 3, 3)
+    factors = torch.tensor([2.0**-6, 1.0, 4.0, 32.0]).view(4, 1, 1, 1)
+    small, large = (
+        WeightFakeQuant(4, True, 1, "max", "tanh", False, [x]).shaped(x) for x in (w, w * factors)
+    )
+    assert torch.equal(small * factors, large)  # powers of two: not a bit is lost
+    bent, plain = large / large.abs().amax((1, 2, 3), keepdim=True), w / w.abs().amax((1, 2, 3), keepdim=True)
+    assert (bent - plain).abs().max() < 0.108  # tanh(x) / tanh(1) is at most 0.1074 above x for x of 0 to 1
