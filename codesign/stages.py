@@ -21,7 +21,9 @@ from codesign.transfers import (
     EMIT,
     ENTRY,
     FETCH,
+    FETCHED,
     FINISH,
+    LOADED,
     PASSES,
     POOL,
     PRODUCTS,
@@ -151,6 +153,25 @@ def table_cycles(step: Step, config: EngineConfig) -> int:
     return 0 if step.table is None else ENTRY + TABLE_BYTES // min(config.lanes, TABLE_WIDE)
 
 
+@dataclass
+class Supply:
+    """Words that come each `pace` cycles, and wait in the streams before the window as many as these hold."""
+
+    pace: float
+    waiting: float = 0.0
+
+    def take(self, words: int) -> float:
+        """Cycles in which the window takes so many, one a cycle if they are there."""
+        cycles = max(float(words), (words - self.waiting) * self.pace)
+        self.waiting += cycles / self.pace - words
+        return cycles
+
+    def spare(self, cycles: float) -> float:
+        """The same cycles, in which the window takes none."""
+        self.waiting = min(self.waiting + cycles / self.pace, FETCHED + LOADED)
+        return cycles
+
+
 @dataclass(frozen=True)
 class Chain:
     """Cycles of a step's processes, each if the others never make it wait, and of all of them together."""
@@ -240,13 +261,14 @@ def chain(step: Step, config: EngineConfig, memory: Dram, after: Sequence[Step] 
         middle = done = stages_mix.middle(step, config.lanes, memory, pace_in, pace_out)
     else:
         here = behind_it = 0.0  # when the window and the array are done with the rows so far
+        supply = Supply(max(pace_in, 1.0))
         pace_turn = pace_out / window_turns(step)
         for arrives, leaves in window_rows(step, config):
             both = min(arrives, leaves)
-            given = here + both * max(pace_in, 1.0) + leaves - both
+            given = here + supply.take(both) + supply.spare(leaves - both)
             behind_it = max(max(behind_it, here) + leaves * pace_turn, given)
             here = max(given, behind_it - slack)  # no further ahead than streams and blocks have room
-            here += (arrives - both) * max(pace_in, 1.0) + WINDOW + ENTRY + PRODUCTS
+            here += supply.take(arrives - both) + WINDOW + ENTRY + PRODUCTS
         done = here
         middle = max(behind_it, here - end)  # what it does after its last word delays nobody
         middle = max(middle, load.words * pace_in)

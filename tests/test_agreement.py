@@ -114,6 +114,7 @@ def test_sums_and_transposed_convolutions(board, lanes, array, shape):
         ("ultra96", 16, (2, 1), 1),
         ("pynq-z2", 8, (3, 2), 2),
         ("kv260", 4, (1, 1), 1),
+        ("pynq-z2", 32, (2, 1), 1),
     ],
 )
 def test_gates_and_weights_of_the_image(board, lanes, array, arrays):
