@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from codesign import fabric
 from codesign.fabric import Unit
 from codesign.reports import Cells
-from codesign.resources import PRODUCT_DSPS, products, requantizer, window_taps
+from codesign.resources import PRODUCT_DSPS
+from codesign.resources_arrays import products, requantizer, window_taps
 from tests.eda import rtl
 
 EXACT = (1.0, 1.0, "")
