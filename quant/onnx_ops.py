@@ -57,19 +57,7 @@ SquareDeformConv <group, kernel_shape, strides, pads, max_offset> (x, w, d) => (
 
 
 # p is what a convolution predicts, in float: 18 offsets, row before column of each tap. They are used in whole steps.
-_OFFSETS = """
-  two = Constant <value_float: float = 2.0> ()
-  bound_i = Constant <value_int: int = @max_offset> ()
-  bound = Cast <to: int = 1> (bound_i)
-  bits_i = Constant <value_int: int = @fraction_bits> ()
-  bits = Cast <to: int = 1> (bits_i)
-  steps = Pow (two, bits)
-  most = Mul (bound, steps)
-  least = Neg (most)
-  fine = Mul (offsets, steps)
-  whole = Round (fine)
-  used = Clip (whole, least, most)
-  offset = Div (used, steps)"""
+_OFFSETS = sample_nodes.in_steps("offsets")
 _CONV = """DeformConv <group: int = @group, offset_group: int = 1, kernel_shape: ints = @kernel_shape,
                   strides: ints = @strides, pads: ints = @pads>"""
 _BOUNDED_DEFORM = f"""

@@ -14,11 +14,10 @@ from torch.autograd import Function
 
 from codesign.onnx_bodies import OPSET, OWN_DOMAIN, QONNX_DOMAIN
 
-# p is what a convolution predicts, in float: rows, then columns. Positions are in whole steps, and inside the map.
-_BORDER = f"""
-<domain: "{OWN_DOMAIN}", opset_import: ["" : {OPSET}]>
-BorderDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits> (x, w, p) => (y)
-{{
+
+def in_steps(raw: str) -> str:
+    """Of a body: `raw` within max_offset, in whole steps of 2^-fraction_bits, as `offset`."""
+    return f"""
   two = Constant <value_float: float = 2.0> ()
   bound_i = Constant <value_int: int = @max_offset> ()
   bound = Cast <to: int = 1> (bound_i)
@@ -27,10 +26,17 @@ BorderDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits>
   steps = Pow (two, bits)
   most = Mul (bound, steps)
   least = Neg (most)
-  fine = Mul (p, steps)
+  fine = Mul ({raw}, steps)
   whole = Round (fine)
   used = Clip (whole, least, most)
-  offset = Div (used, steps)
+  offset = Div (used, steps)"""
+
+
+# p is what a convolution predicts, in float: rows, then columns. Positions are in whole steps, and inside the map.
+_BORDER = f"""
+<domain: "{OWN_DOMAIN}", opset_import: ["" : {OPSET}]>
+BorderDeformConv <group, kernel_shape, strides, pads, max_offset, fraction_bits> (x, w, p) => (y)
+{{{in_steps("p")}
   axis = Constant <value_ints: ints = [1]> ()
   zero = Constant <value_int: int = 0> ()
   one = Constant <value_int: int = 1> ()
