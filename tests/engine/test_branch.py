@@ -34,7 +34,7 @@ Branches = Mapping[
 
 def config(lanes: int = 4) -> EngineConfig:
     """Without maps on chip, so that each step can also run alone."""
-    return replace(generic(lanes), near_words=1)
+    return replace(generic(lanes), near_words=1, steer_words=1)
 
 
 def plain(lanes: int = 4) -> Program:

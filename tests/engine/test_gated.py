@@ -245,7 +245,9 @@ PLACES = {"kMixing": 44, "kMixOut": 45, "kMixThreshold": 46, "kRows": 47}
 
 @pytest.mark.parametrize(("field", "value", "status"), BAD)
 def test_illegal_descriptors_are_refused(field, value, status):
-    apart = replace(generic(4), steer_words=1)  # gates lie in the arena: tests/engine/test_steer.py has others
+    apart = replace(
+        generic(4), steer_words=1
+    )  # gates lie in the arena: tests/engine/test_steer.py has others
     program = plan(gated((6, 7, 10), 3), config=apart).program
     index = next(i for i, s in enumerate(program.steps) if s.mixing is not None)
     place = PLACES[field] if field in PLACES else FIELDS.index(field)
