@@ -366,8 +366,8 @@ HIDDEN = {
     "dilation": SIZES,
     "dynamic size": SIZES,
     "leaky": SIZES | {"missing quantizer"},
-    "softmax": {"slice axis", "reshape", "channels", "scale", "vast factor", "concat scales", "concat signs", "flattened",
-                "requantized", "clip of a view", "half a shuffle"},
+    "softmax": {"slice axis", "reshape", "channels", "scale", "vast factor", "concat scales", "concat signs",
+                "flattened", "requantized", "clip of a view", "half a shuffle"},
 }  # fmt: skip
 
 
