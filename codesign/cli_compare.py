@@ -134,7 +134,9 @@ def _feeds(
         }
 
     ((name, shape), *others) = shapes.items()
-    takes_pictures = not others and shape[2] == 3 and (grids[name].lo, grids[name].hi) == (-128, 127)
+    takes_pictures = (
+        not others and shape[2] == 3 and (grids[name].lo, grids[name].hi) in ((-128, 127), (0, 255))
+    )
     if not takes_pictures:
         if images or data:
             shown = ", ".join(f"{n} {list(s)}" for n, s in shapes.items())
@@ -152,7 +154,8 @@ def _feeds(
     pictures += read_all(images)
     chosen = pictures or read_all(samples()[:1])
     for picture in chosen:
-        yield {name: grids[name].real(to_codes(letterbox(picture, *shape[:2])[0])[None])}
+        codes = to_codes(letterbox(picture, *shape[:2])[0], grids[name].lo < 0)
+        yield {name: grids[name].real(codes[None])}
     if not pictures:
         yield noise()
 

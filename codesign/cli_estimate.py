@@ -192,12 +192,12 @@ def _of_pictures(ways: Ways, data: str, limit: int | None) -> Latency:
     from quant.data import load as load_data
 
     dataset, name = load_data(data), picture_input(ways.graph, data)
-    height, width, _ = ways.graph.inputs[name].shape
+    (height, width, _), elem = ways.graph.inputs[name].shape, ways.graph.inputs[name].elem
     count = min(len(dataset), limit or len(dataset))
     if not count:
         raise DataError(f"{data}: is empty, expected at least one picture. Name another split or directory.")
     return ways.of(
-        {name: to_codes(letterbox(dataset[i].image, height, width)[0])[None]}
+        {name: to_codes(letterbox(dataset[i].image, height, width)[0], elem.signed)[None]}
         for i in tracked(range(count), "Looking")
     )
 

@@ -147,6 +147,6 @@ def letterbox(image: Pixels, height: int, width: int) -> tuple[Pixels, Placement
     return canvas, placement
 
 
-def to_codes(image: Pixels) -> npt.NDArray[np.int8]:
-    """Input codes pixel - 128 as int8 (scale 2^-7 in the network), same shape."""
-    return (image ^ np.uint8(128)).view(np.int8)
+def to_codes(image: Pixels, signed: bool = True) -> npt.NDArray[np.int8 | np.uint8]:
+    """Input codes, same shape: pixel - 128 as int8 (scale 2^-7 in our networks), or unsigned the pixels."""
+    return (image ^ np.uint8(128)).view(np.int8) if signed else image

@@ -145,7 +145,7 @@ def report(directory: Path, simulated: bool = False) -> Report:
         tool=None if found.synthesis is None else found.synthesis.tool,
         speed=told.speed(cost, board, played, found.synthesis, found.rtl, found.timing, found.power, found.bench),
         cycles=told.cycles(cost, played, verdicts, promised),
-        size=told.size(parts.estimated(resources(bundle.config), promised),
+        size=told.size(parts.estimated(resources(bundle.config), promised, board),
                        None if found.synthesis is None else parts.synthesized(found.synthesis, promised),
                        None if found.placed is None else _routed(found.placed, promised, directory)),
         available={"DSP": board.dsps, "BRAM36": board.bram36, "URAM": board.uram, "LUT": board.luts,

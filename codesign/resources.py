@@ -100,9 +100,18 @@ class Resources:
 
     def on(self, board: Board) -> tuple[int, int]:
         """DSPs and LUTs, with products in DSPs as long as the board has any."""
-        in_dsps = max(0, min(self.products, (board.dsps - self.dsps) // PRODUCT_DSPS))
-        in_luts = (self.products - in_dsps) * multiplier_luts(INTEGER, INTEGER)
-        return self.dsps + PRODUCT_DSPS * in_dsps, self.luts + in_luts
+        dsps, luts = zip(*self.each_on(board), strict=True)
+        return sum(dsps), sum(luts)
+
+    def each_on(self, board: Board) -> tuple[tuple[int, int], ...]:
+        """DSPs and LUTs of each unit; where DSPs do not do for all products, the first units have theirs."""
+        left, found = max(0, (board.dsps - self.dsps) // PRODUCT_DSPS), []
+        for unit in self.units:
+            in_dsps = min(unit.products, left)
+            left -= in_dsps
+            in_luts = (unit.products - in_dsps) * multiplier_luts(INTEGER, INTEGER)
+            found.append((unit.dsps + PRODUCT_DSPS * in_dsps, unit.luts + in_luts))
+        return tuple(found)
 
 
 def _window_others(lanes: int, pack_log2: int) -> Unit:

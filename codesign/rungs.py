@@ -1,7 +1,7 @@
 """One detector, run in several ways that must agree: picture in, head maps out.
 
-Every way takes input codes (N, H, W, 3) int8 and returns {output: (N, H, W, C) integers}; the torch ones, which live
-in quant/, return floats.
+Every way takes input codes (N, H, W, 3), int8 or, where the network reads unsigned pixels, uint8, and returns
+{output: (N, H, W, C) integers}; the torch ones, which live in quant/, return floats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codesign.images import Pixels, letterbox, to_codes
 from codesign.ir import Graph, evaluate
 from codesign.parallel import cores
 
-Codes = npt.NDArray[np.int8]
+Codes = npt.NDArray[np.int8 | np.uint8]
 Maps = Mapping[str, npt.NDArray[Any]]
 
 
@@ -36,6 +36,7 @@ class Runner:
     width: int
     heads: Detector | NotADetector
     run: Callable[[Codes], Maps]
+    signed: bool = True  # codes are pixels less 128
     threads: int = 1  # that may use it at the same time, each for a picture of its own
 
     @property
@@ -55,15 +56,15 @@ class Runner:
         return self._maps(letterbox(image, self.height, self.width)[0])
 
     def _maps(self, boxed: Pixels) -> dict[str, npt.NDArray[Any]]:
-        return {name: array[0] for name, array in self.run(to_codes(boxed)[None]).items()}
+        return {name: array[0] for name, array in self.run(to_codes(boxed, self.signed)[None]).items()}
 
 
 def of_graph(rung: str, graph: Graph, run: Callable[[Codes], Maps], where: str) -> Runner:
     """A runner of a graph's network. Raises ModelError if its input is no picture."""
     name = picture_input(graph, where)
-    height, width, _ = graph.inputs[name].shape
+    (height, width, _), elem = graph.inputs[name].shape, graph.inputs[name].elem
     scales = {output: graph.scales[output] for output in graph.outputs}
-    return Runner(rung, height, width, heads(graph.meta, scales, where), run, cores())
+    return Runner(rung, height, width, heads(graph.meta, scales, where), run, elem.signed, cores())
 
 
 def heads(meta: Mapping[str, str], scales: Mapping[str, float], where: str) -> Detector | NotADetector:
@@ -77,12 +78,12 @@ def heads(meta: Mapping[str, str], scales: Mapping[str, float], where: str) -> D
 
 
 def picture_input(graph: Graph, where: str) -> str:
-    """Name of the one input, which takes pictures. Raises ModelError."""
+    """Name of the one input, which takes pictures: `to_codes` says how, by its sign. Raises ModelError."""
     shown = ", ".join(f"{name} {type_}" for name, type_ in graph.inputs.items())
     ((name, type_), *others) = graph.inputs.items()
-    if others or type_.shape[2] != 3 or not type_.elem.signed or type_.elem.bits != 8:
+    if others or type_.shape[2] != 3 or type_.elem.bits != 8:
         raise ModelError(
-            f"{where}: its inputs are {shown}, expected one picture i8[H,W,3]. Feed it from Python."
+            f"{where}: its inputs are {shown}, expected one picture i8[H,W,3] or u8[H,W,3]. Feed it from Python."
         )
     return name
 
@@ -119,9 +120,10 @@ def csim_runner(bundle: Bundle, kind: str = "native") -> Runner:
     """The bundle's own C++ and program. Raises as csim.Engine does."""
     where = str(bundle.directory)
     (name, port), *others = bundle.program.inputs.items()
-    if others or port.shape[2] != 3 or not port.signed:
+    if others or port.shape[2] != 3:
         raise ModelError(
-            f"{where}: its inputs are {', '.join(bundle.program.inputs)}, expected one picture i8[H,W,3]."
+            f"{where}: its inputs are {', '.join(bundle.program.inputs)}, expected one picture of 3 channels. "
+            "Feed it from Python."
         )
     scales = {output: bundle.scales[output] for output in bundle.program.outputs}
     simulator = simulator_of(bundle, Engine(bundle.hls, kind))
@@ -130,6 +132,7 @@ def csim_runner(bundle: Bundle, kind: str = "native") -> Runner:
         *port.shape[:2],
         heads(bundle.meta, scales, where),
         lambda codes: simulator.run({name: codes}),
+        port.signed,
         cores(),
     )
 

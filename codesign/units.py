@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from codesign.board import Board
 from codesign.contract import Contract, Verdict
 from codesign.csynth import Csynth
 from codesign.cycles import Simulation
@@ -59,16 +60,16 @@ def units_of(design: Contract) -> tuple[str, ...]:
     return (*named, ENGINE)
 
 
-def estimated(found: Resources, design: Contract) -> dict[str, Cells]:
-    """An estimate's parts by unit."""
+def estimated(found: Resources, design: Contract, board: Board) -> dict[str, Cells]:
+    """An estimate's parts by unit, on a board."""
     units = dict.fromkeys(units_of(design), Cells())
 
     def add(unit: str, counted: Cells) -> None:
         place = unit if unit in units else ENGINE
         units[place] += counted
 
-    for part in found.units:
-        counted = Cells(part.luts, part.ffs, part.dsps, part.bram18, part.uram)
+    for part, (dsps, luts) in zip(found.units, found.each_on(board), strict=True):
+        counted = Cells(luts, part.ffs, dsps, part.bram18, part.uram)
         if part.name == SHARED:
             fourth = Cells(*(value // 4 for value in counted.values()))
             add("window", fourth)

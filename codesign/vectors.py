@@ -80,8 +80,8 @@ def _codes(program: Program, picture: Pixels | None, seed: int) -> dict[str, np.
     feeds = {}
     for name, port in program.inputs.items():
         low, high = (-128, 127) if port.signed else (0, 255)
-        if picture is not None and port.shape[2] == 3 and port.signed:
-            feeds[name] = to_codes(letterbox(picture, port.shape[0], port.shape[1])[0])
+        if picture is not None and port.shape[2] == 3:
+            feeds[name] = to_codes(letterbox(picture, port.shape[0], port.shape[1])[0], port.signed)
         else:
             feeds[name] = random.integers(low, high + 1, port.shape).astype(np.int16)
     return feeds

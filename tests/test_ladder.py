@@ -13,6 +13,7 @@ import pytest
 
 from codesign import ladder
 from codesign.bundle import Bundle, load
+from codesign.cli_compile import build_bundle
 from codesign.csim import Engine
 from codesign.difference import Rung, compare, failed
 from codesign.digest import design_digest
@@ -20,8 +21,11 @@ from codesign.errors import ToolMissing
 from codesign.ir import evaluate
 from codesign.ladder import CARD, climb, hardware, quoted, trial_codes
 from codesign.onnx_io import import_model
+from codesign.rungs import csim_runner, integer_runner, onnx_runner
 from tests.kernels import needs_deform_conv
 from tests.mini import MINI, bundle_of_mini
+from tests.models import random_codenet_graph
+from tests.onnx_models import to_onnx
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,25 @@ def test_other_numbers_of_lanes_are_planned_and_compared(bundle: Bundle, tmp_pat
     broken = replace(bundle, directory=tmp_path / "broken")
     (rung,) = ladder.other_lanes(broken, graph, codes, values, [2], lambda text: None)
     assert rung.status == "fail" and "broken here" in rung.note
+
+
+def test_a_network_of_unsigned_pixels_is_given_them_as_they_are(tmp_path: Path) -> None:
+    model = to_onnx(random_codenet_graph(seed=5, size=16, max_offset=2))
+    (image,) = (node for node in model.graph.node if node.name == "image.q")
+    (signed,) = (a for a in image.attribute if a.name == "signed")
+    signed.i = 0
+    onnx.save(model, tmp_path / "net.onnx")
+    build_bundle(str(tmp_path / "net.onnx"), tmp_path / "bundle", "ultra96", 4, (1, 1))
+    bundle = load(tmp_path / "bundle")
+    picture = np.random.default_rng(5).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    rungs = climb(bundle, [picture])
+    assert not failed(rungs) and [r.number for r in rungs if r.status == "ok"] == [2, 3, 4, 5, 5]
+    graph = import_model(bundle.model)
+    wanted = evaluate(graph, {"image": picture[None].astype(np.int64)})
+    for runner in (integer_runner(bundle.model), onnx_runner(bundle.model), csim_runner(bundle)):
+        maps = runner.maps(picture)
+        for name in graph.outputs:
+            np.testing.assert_array_equal(maps[name], wanted[name][0])
 
 
 def test_accuracy_is_quoted_from_the_card_and_says_so() -> None:

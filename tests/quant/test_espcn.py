@@ -8,6 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from codesign.ir import evaluate
+from codesign.ladder import FREE_SCALES, models
 from codesign.onnx_io import export_integer, import_model, onnx_with_taps, quant_points
 from codesign.onnx_read import load
 from codesign.ops import WideRequant
@@ -92,6 +93,16 @@ def test_all_rungs_are_equal(graph, image):
     whole = OnnxSession(export_integer(graph), "integers").run(feeds, ["96"])["96"]
     np.testing.assert_array_equal(whole.transpose(0, 2, 3, 1), wanted["96"])
     assert_equal(simulate(graph, feeds, 16, config=plan(graph, 16).config), wanted)
+
+
+def test_the_ladder_says_why_float32_differs(path, graph, image):
+    codes = image.astype(np.uint8)
+    rungs, values = models(path, graph, codes, lambda text: None)
+    assert [(r.number, r.status) for r in rungs] == [(2, "ok"), (3, "fail"), (4, "ok")]
+    assert (
+        rungs[1].note.endswith(f"by up to 1; {FREE_SCALES}")
+        and 0 < rungs[1].different < rungs[1].compared // 1000
+    )
 
 
 def test_float32_is_near(path, graph, image):
