@@ -24,6 +24,7 @@ from codesign.vectors_steps import cosim_steps, step_frames
 from codesign.windows import WINDOWS
 from tests.mini import bundle_of_mini
 from tests.models import random_feeds, random_mixing_graph
+from tests.wide import with_wide
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="g++ is not installed: vectors come from C++"
@@ -187,14 +188,16 @@ def test_the_memory_of_co_simulation_is_the_depth_of_the_ports(bundle: Bundle) -
     assert top.count(f"depth={vectors_steps.COSIM_WORDS}\n") == top.count("m_axi ") == 4
 
 
-def test_steps_with_gates_and_computed_weights_run_alone() -> None:
+@pytest.mark.parametrize("rows", ["narrow", "wide"])
+def test_steps_with_gates_and_computed_weights_run_alone(rows: str) -> None:
     """Each kind in a memory of its own, with the bank that it mixes or the tiles that a step before has made.
 
     `step_frames` compares what such a step computes with what it did in its program.
     """
-    graph = random_mixing_graph(2)
+    graph = random_mixing_graph(2) if rows == "narrow" else with_wide(random_mixing_graph(2))
     planned = plan(graph, 4)
     program, config = planned.program, planned.config
+    assert config.is_wide == (rows == "wide")
     steps, left_out = cosim_steps(program, config)
     chosen = [program.steps[i] for i in steps]
     assert left_out == 0 and {s.mixing.kind for s in chosen if s.mixing} == {"maps", "pick", "int4", "int8"}

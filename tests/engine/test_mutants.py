@@ -1,13 +1,13 @@
-"""Mistakes in the headers of sampled windows, gates and branches, each caught by a small network.
+"""Mistakes in the headers of sampled windows, gates, branches and wide rows, each caught by a small network.
 
-One engine holds all of them: where a mistake could be made it asks `mutant()` whether to make it, so that one
-compilation serves them all. What is expected is codesign/ops/, to the last bit.
+One engine holds all of them, and one with wide rows those in these: where a mistake could be made it asks `mutant()`
+whether to make it, so that one compilation serves them all. What is expected is codesign/ops/, to the last bit.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ import pytest
 
 from codesign.csim import Engine, EngineFailed, Simulator
 from codesign.emit import sources
+from codesign.engine_config import EngineConfig
 from codesign.ir import Graph, evaluate
 from codesign.plan import plan
 from tests.engine.cases import deformable, gated, mixed, picked, sampled, varied
-from tests.engine.engines import generic
+from tests.engine.engines import generic, wide
 from tests.engine.test_sampled import OPS, chosen
-from tests.models import random_feeds, random_skipping_graph
+from tests.models import random_codenet_graph, random_feeds, random_skipping_graph
+from tests.wide import beside_ties, with_wide
 
 LANES = 4
 Feeds = dict[str, np.ndarray]
@@ -166,49 +168,74 @@ MUTANTS = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def spoiled() -> Engine:
+CONSTANT = "static_cast<long long>((upper ^ 32768) - 32768) * (1LL << 32) + lower"
+STEP = "odd ? Sum(near - 1) : Sum(-near)"
+widely = plain(lambda: with_wide(random_codenet_graph(seed=3, size=16, max_offset=2)))
+ties = plain(lambda: beside_ties(random_codenet_graph(seed=3, size=16, max_offset=2)))
+
+WIDE = {
+    "constants of 32 bits": Mutant("rows.hpp", CONSTANT, "static_cast<long long>(int(lower))",
+        plain(lambda: with_wide(random_codenet_graph(seed=3, size=16, max_offset=2), up=20))),
+    "constants without a sign": Mutant(
+        "rows.hpp", CONSTANT, "static_cast<long long>(upper) * (1LL << 32) + lower", widely),
+    "no constants": Mutant(
+        "rows.hpp", "product_of(acc, mult[lane]) + bias[lane]", "product_of(acc, mult[lane])", widely),
+    "factors of 16 bits": Mutant("rows.hpp", "int(factor)", "int(factor & 0xffff)", widely),
+    "factors without a sign": Mutant("rows.hpp", "int(factor)", "int(factor & 0x7fffffff)", widely),
+    "shifts by one less": Mutant("rows.hpp", "Memory::byte(word[10], lane) & 63",
+                                 "(Memory::byte(word[10], lane) & 63) - 1", widely),
+    "ties to odd": Mutant("rows.hpp", STEP, "odd ? Sum(-near) : Sum(near - 1)", ties),
+    "ties up": Mutant("rows.hpp", STEP, "Sum(near - 1)", ties),
+    "ties down": Mutant("rows.hpp", STEP, "Sum(-near)", ties),
+    "ties that are exact only": Mutant("rows.hpp", "halves < right ? halves : right - 1", "0", ties),
+    "ties of the whole step": Mutant("rows.hpp", "halves < right ? halves : right - 1", "right - 1", ties),
+    "odd before the shift": Mutant("rows.hpp", "((value >> right) & 1) != 0", "(value & 1) != 0", ties),
+}  # fmt: skip
+ALL = {False: MUTANTS, True: WIDE}
+
+
+def config(is_wide: bool) -> EngineConfig:
+    return wide(LANES) if is_wide else generic(LANES)
+
+
+@lru_cache(maxsize=2)
+def spoiled(is_wide: bool) -> Engine:
     """The engine that makes the mistake it is told to make; none before it is told."""
-    texts = sources(generic(LANES))
-    for i, (file, right, _, _) in enumerate(MUTANTS.values()):
+    texts, mutants = sources(config(is_wide)), ALL[is_wide]
+    for i, (file, right, _, _) in enumerate(mutants.values()):
         assert texts[file].count(right) == 1, (file, right)
         first = next(
-            k for k, other in enumerate(MUTANTS.values()) if (other.file, other.right) == (file, right)
+            k for k, other in enumerate(mutants.values()) if (other.file, other.right) == (file, right)
         )
         if first == i:
-            texts[file] = texts[file].replace(right, choice(file, right))
+            texts[file] = texts[file].replace(right, choice(mutants, file, right))
     texts["layout.hpp"] = texts["layout.hpp"].replace("#pragma once", ASK, 1)
     texts["top.cpp"] += SET
     return Engine(texts)
 
 
-def choice(file: str, right: str) -> str:
+def choice(mutants: dict[str, Mutant], file: str, right: str) -> str:
     """Which expression stands there: a wrong one if its number is asked for."""
     text = f"({right})"
-    for k, other in enumerate(MUTANTS.values()):
+    for k, other in enumerate(mutants.values()):
         if (other.file, other.right) == (file, right):
             text = f"(mutant() == {k} ? ({other.wrong}) : {text})"
     return text
 
 
-@pytest.fixture
-def mistake() -> Iterator[Callable[[int], None]]:
-    """Tells the engine which mistake to make."""
-    tell = ctypes.CDLL(str(spoiled().path)).codesign_mutant
-    yield tell
-    tell(-1)
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_mistake_is_noticed(name: str, mistake: Callable[[int], None]) -> None:
-    graph, feeds = MUTANTS[name].case()
-    planned = plan(graph, config=generic(LANES))
-    simulator, wanted = Simulator(spoiled(), planned.program), evaluate(graph, feeds, reference=True)
+@pytest.mark.parametrize(("is_wide", "name"), [(kind, name) for kind in ALL for name in ALL[kind]])
+def test_a_mistake_is_noticed(is_wide: bool, name: str) -> None:
+    mutants, tell = ALL[is_wide], ctypes.CDLL(str(spoiled(is_wide).path)).codesign_mutant
+    graph, feeds = mutants[name].case()
+    planned = plan(graph, config=config(is_wide))
+    simulator, wanted = Simulator(spoiled(is_wide), planned.program), evaluate(graph, feeds, reference=True)
     got = simulator.run(feeds, workers=1)
     assert all(np.array_equal(got[output], wanted[output]) for output in wanted), "the sound engine differs"
-    mistake(list(MUTANTS).index(name))
+    tell(list(mutants).index(name))
     try:
         got = simulator.run(feeds, workers=1)
     except EngineFailed:
         return  # streams that are read too often, or not to their end
+    finally:
+        tell(-1)
     assert any(not np.array_equal(got[output], wanted[output]) for output in wanted), "no output differs"

@@ -19,7 +19,7 @@ from codesign.plan import plan
 from codesign.program import decode
 from tests.engine.engines import WIDE, assert_exact, engine, generic, wide
 from tests.models import random_codenet_graph, random_feeds, random_mixing_graph, random_residual_graph
-from tests.wide import with_wide
+from tests.wide import beside_ties, with_wide
 
 PROBE = """
 #include "config.hpp"
@@ -93,11 +93,18 @@ def test_networks_are_exact(graph, lanes, every):
     assert_exact(graph, random_feeds(graph), lanes, config=wide(lanes))
 
 
-def test_exact_types_and_an_engine_of_its_own():
+@pytest.mark.parametrize("kind", ["ap", "sanitize"])
+def test_exact_types_and_an_engine_of_its_own(kind):
     graph = with_wide(random_codenet_graph(seed=5, size=16, max_offset=2))
     made = plan(graph, 8)
     assert made.config.is_wide and made.config.lefts == 0
-    assert_exact(graph, random_feeds(graph), 8, config=made.config, kind="ap")
+    assert_exact(graph, random_feeds(graph), 8, config=made.config, kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["native", "ap"])
+def test_what_lies_beside_a_half_goes_to_the_even_code(kind):
+    graph = beside_ties(random_codenet_graph(seed=5, size=16, max_offset=2))
+    assert_exact(graph, random_feeds(graph), 4, config=wide(4), kind=kind)
 
 
 def test_a_network_with_narrow_factors_runs_on_a_wide_engine():
