@@ -12,37 +12,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil
 
-import numpy as np
-
-from codesign import pack
-from codesign.draft import Dense, Draft
-from codesign.drafts import drafts, gate_reader, image_packing, ones, only_gathered, readers
+from codesign.cuts import cut_segments, word_ranges
+from codesign.drafts import drafts, gate_reader, image_packing, readers
 from codesign.engine_config import LEAST_NEAR, EngineConfig
 from codesign.errors import PlanError
-from codesign.fit import Limits, Work, check_fits, grown, holds, least_rows, needs, unchained
+from codesign.fit import Limits, check_fits, grown, holds, least_rows, needs, unchained
 from codesign.ir import Graph
-from codesign.layout import (
-    Buffer,
-    Layout,
-    Readers,
-    Run,
-    aligned,
-    allocate,
-    free_order,
-    load_order,
-    phase_order,
-    phases_as_loaded,
-    runs_of_words,
-    views,
-)
-from codesign.mixing import gate_orders, loaded_parts, part_orders, weights_name, weights_work
+from codesign.layout import Buffer, Layout, Readers, aligned, allocate, views
+from codesign.layouts import layouts_of
+from codesign.mixing import gate_orders, part_orders, weights_name
 from codesign.near import Places, keep_near, most_near
 from codesign.ops import WideRequant
-from codesign.ports import Ints, Port
+from codesign.ports import Port
 from codesign.program import Program, program_words
-from codesign.skips import Jump, Slot, guards, moved_order, ordered, selected_order, with_jumps
+from codesign.skips import Jump, Slot, guards, ordered, with_jumps
 from codesign.step import MAX_STEPS
 from codesign.steps import jump_of, pieces_of, placed, step_of
 
@@ -119,10 +103,10 @@ def plan(
         read = readers(graph, made)
         packing = config.pack_log2 if config is not None else image_packing(graph, made, lanes)
         orders = part_orders(graph, made, lanes)
-        layouts, work = _layouts(graph, made, read, lanes, packing, orders)
+        layouts, work = layouts_of(graph, made, read, lanes, packing, orders)
         if gates := gate_orders(work, lanes):
             orders |= gates
-            layouts, work = _layouts(graph, made, read, lanes, packing, orders)
+            layouts, work = layouts_of(graph, made, read, lanes, packing, orders)
         slots = least_rows(work) if config is None else config.ring_rows
         longest = limits.row_words if config is None else config.row_words
         most = TO_THE_END if config is None else config.window_groups
@@ -145,8 +129,8 @@ def plan(
     if grows := config is None:
         config = grown(needed, work, layouts, lanes, arrays, array, limits)
     check_fits(config, needed)
-    ranges = [_parts(w, layouts, config) for w in work]
-    cut, refined = _cut(work, ranges, layouts, lanes, orders)
+    ranges = [word_ranges(w, layouts, config) for w in work]
+    cut, refined = cut_segments(work, ranges, layouts, lanes, orders)
     most = max((max(len(w.runs), len(cut[w.draft.stores].segments)) for w in refined), default=0)
     if grows and most > config.max_segments:
         config = replace(config, max_segments=most)
@@ -182,178 +166,6 @@ def plan(
         {n: port(n) for n in graph.outputs}, {n: port(n) for n in kept}, config.is_wide,
     )  # fmt: skip
     return Plan(config, program, program, buffers).on(config)
-
-
-def _layouts(
-    graph: Graph,
-    made: tuple[Draft, ...],
-    read: dict[str, list[Readers]],
-    lanes: int,
-    packing: int,
-    orders: Mapping[str, Ints],
-) -> tuple[dict[str, Layout], list[Work]]:
-    """Of every tensor that is stored, and the drafts with what they load. `orders` are those that some must have."""
-    layouts: dict[str, Layout] = {}
-    for name, type_ in graph.inputs.items():
-        h, w, c = type_.shape
-        if type_.elem.bits > 8:
-            raise PlanError(f"{name}: is {type_.elem}, expected 8 bits at most. Quantize the input.")
-        fits = packing > 0 and c <= lanes >> packing and only_gathered(graph, name, made)
-        order, segments = _stored_order(name, read, lanes, orders)
-        layouts[name] = Layout((h, w, c), type_.elem.signed, order, segments, 1 << packing if fits else 1)
-    work: list[Work] = []
-    stored: Ints
-    spread = {d.view[0][0]: d for d in made if d.spread}
-    pixels: dict[str, Ints] = {}  # orders of maps whose phases are moved as they lie
-    for draft in made:
-        if draft.window is not None and draft.window.mixing is not None:
-            runs, order, leaves = loaded_parts(draft, layouts, lanes)
-        else:
-            runs, order = load_order(draft.view, layouts, lanes)
-            leaves = order
-        if draft.copies and draft.name in spread:
-            found = phases_as_loaded(spread[draft.name].view, order)
-            if found is not None and {layouts[run.tensor].signed for run in runs} == {draft.signed}:
-                pixels[spread[draft.name].name] = found
-                draft = replace(draft, dense=None)
-        if (
-            draft.into
-            and draft.dense is None
-            and not np.array_equal(order, selected_order(draft, layouts, order))
-        ):
-            draft = replace(draft, dense=ones(draft))  # the other side has stored channels in another order
-        packed = any(layouts[run.tensor].pack > 1 for run in runs)
-        rows, halves = _matrix_rows(draft, leaves, 1 << packing if packed else 1)
-        middle = second = order[:0]
-        if draft.front is not None and draft.dense is not None:
-            count = len(draft.front.channels)
-            middle = np.append(np.arange(count), np.full(-count % lanes, -1)).reshape(-1, lanes)
-            second = np.append(np.array(draft.joined, np.int64), -1)[middle]
-        again = draft.front is not None and _in_halves(draft.dense)
-        here = Work(draft, runs, order, packed, rows, halves, middle, second, again, leaves, order[:0])
-        if draft.spread:
-            stored = pixels[draft.name] if draft.name in pixels else free_order(read[draft.name], lanes)[0]
-            segments = ((0, len(stored)),)
-        elif draft.name in spread and draft.dense is None:
-            stored, half = order, len(order) // 2
-            segments = ((0, half), (half, half))
-        elif draft.name in spread:
-            result = spread[draft.name]
-            stored, segments = phase_order(result.view, free_order(read[result.name], lanes)[0])
-        elif draft.into in layouts:
-            stored, segments = layouts[draft.into].order, layouts[draft.into].segments
-        elif draft.into and (moved := moved_order(draft, made, layouts, lanes)) is not None:
-            stored, segments = moved, runs_of_words(moved, read[draft.into])
-        elif draft.dense is None:
-            stored, segments = leaves, runs_of_words(leaves, read[draft.stores])
-        else:
-            stored, segments = _stored_order(draft.stores, read, lanes, orders)
-        if draft.gates:
-            before, layout = weights_work(here, stored, lanes)
-            work.append(before)
-            layouts[before.draft.name] = layout
-            read[before.draft.name] = [frozenset([draft.name])] * lanes
-        work.append(here)
-        if draft.stores not in layouts:
-            layouts[draft.stores] = Layout(draft.out_shape, draft.signed, stored, segments)
-    return layouts, work
-
-
-def _stored_order(
-    name: str, read: Mapping[str, list[Readers]], lanes: int, orders: Mapping[str, Ints]
-) -> tuple[Ints, tuple[tuple[int, int], ...]]:
-    """Order and segments of a tensor: the order that it must have, else one that suits its readers."""
-    if name not in orders:
-        return free_order(read[name], lanes)
-    return orders[name], runs_of_words(orders[name], read[name])
-
-
-def _in_halves(dense: Dense | None) -> bool:
-    if dense is not None and dense.mixture is not None:
-        return dense.mixture.most > 7
-    return dense is not None and not pack.fits_int4(dense.weight)
-
-
-def _matrix_rows(draft: Draft, order: Ints, packing: int) -> tuple[Ints, bool]:
-    """Of the first array: rows of its matrix in physical order, and whether its weights are int8."""
-    dense, joined = draft.dense, draft.joined
-    if draft.front is not None:
-        dense, joined = draft.front.dense, draft.front.joined
-    if dense is None:
-        return order[:0], False
-    if draft.window is not None and draft.window.kind == "gather":
-        kh, kw, channels, _ = dense.weight.shape
-        return pack.gathered_order(order, (kh, kw), channels, packing), _in_halves(dense)
-    if joined:
-        return np.append(np.array(joined, np.int64), -1)[order], _in_halves(dense)
-    return order, _in_halves(dense)
-
-
-def _parts(w: Work, layouts: Mapping[str, Layout], config: EngineConfig) -> list[tuple[int, int]]:
-    """Ranges of output words, each with rows and weights that fit on chip."""
-    words = len(layouts[w.draft.stores].order)
-    if w.draft.spread:  # ranges of the columns, of which a row may be too long
-        words, most = w.draft.shape[1], (config.row_words + config.input_words) // len(w.order)
-    elif w.draft.front is not None:
-        return [(0, words)]
-    elif w.draft.dense is not None:
-        most = config.arrays * min(config.weight_tiles // (len(w.rows) * w.passes), config.output_words)
-        if w.draft.pool:
-            most = min(most, config.pool_groups, config.pool_words // w.line_width)
-    elif w.draft.window is not None and w.divisible:
-        most = w.most_words(config.ring_rows, config.row_words)
-        if w.draft.window.tables is not None:
-            most = min(most, config.window_groups)
-        if not w.ringed:
-            most = min(most, config.window_groups, config.global_words)
-    elif w.draft.window is None and w.divisible:
-        most = config.row_words + config.input_words
-    else:
-        return [(0, words)]
-    count = ceil(words / most)
-    bounds = [round(i * words / count) for i in range(count + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
-
-
-def _cut(
-    work: list[Work],
-    ranges: list[list[tuple[int, int]]],
-    layouts: Mapping[str, Layout],
-    lanes: int,
-    fixed: Collection[str],
-) -> tuple[dict[str, Layout], list[Work]]:
-    """With segments that end where the steps of a draft do: what one writes, or reads of a window, is then one run.
-
-    Otherwise each pixel would be a request of its own, which takes as long as a long one begins.
-    """
-    cuts: dict[str, set[int]] = {name: set() for name in layouts}
-    phases = {w.draft.view[0][0] for w in work if w.draft.spread}  # whose segments are rows of pixels
-    for w, found in zip(work, ranges, strict=True):
-        if w.draft.spread or w.draft.name in phases or w.draft.name in fixed:
-            continue
-        starts = {a for a, _ in found[1:]}
-        cuts[w.draft.stores] |= starts
-        at = 0
-        for run in w.runs if w.draft.dense is None else ():
-            first = layouts[run.tensor].segments[run.segment][0] + run.first
-            cuts[run.tensor] |= {first + start - at for start in starts if at <= start < at + run.count}
-            at += run.count
-    new = {}
-    for name, layout in layouts.items():
-        segments = []
-        for first, count in layout.segments:
-            inside = [first, *sorted(c for c in cuts[name] if first < c < first + count), first + count]
-            segments += [(a, b - a) for a, b in zip(inside, inside[1:], strict=False)]
-        new[name] = replace(layout, segments=tuple(segments), buffers=[])
-    return new, [replace(w, runs=_runs(w, new, lanes)) for w in work]
-
-
-def _runs(w: Work, layouts: Mapping[str, Layout], lanes: int) -> tuple[Run, ...]:
-    if not w.draft.view:
-        return ()
-    if w.draft.window is not None and w.draft.window.mixing is not None:
-        return loaded_parts(w.draft, layouts, lanes)[0]
-    return load_order(w.draft.view, layouts, lanes)[0]
 
 
 def _live(
