@@ -342,6 +342,15 @@ def test_costs_of_a_small_network() -> None:
     assert found["deform-rounded"].cycles >= found["dw3x3"].cycles
 
 
+@needs_deform_conv
+@pytest.mark.parametrize("name", ["deform-modulated", "dcnv4"])
+def test_costs_are_of_windows_that_move(name: str) -> None:
+    """Offsets begin at zero; a file of such a network says that its windows stand still, and is planned so."""
+    config = variant(name).of(replace(SMALL, size=(64, 64)))
+    _, engine = costs.engine_estimate(config, load_board("ultra96"))
+    assert engine.sampler > 0 and not engine.sampler_shapes
+
+
 def test_windows_that_moved(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By hand: one pixel of four whose tap is 0.6 away; a square rests at 1, a rounded one is moved by 2 or 0."""
     free, square = DeformConv2d(4, 4, 4, offsets="free", sampling="bilinear"), DeformConv2d(4, 4, 4)
