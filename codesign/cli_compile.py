@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +25,11 @@ class Flow(str, Enum):
 class Io(str, Enum):
     stream = "stream"
     parallel = "parallel"
+
+
+class Pixels(str, Enum):
+    unit = "unit"
+    pixels = "pixels"
 
 
 Model = Annotated[str, typer.Argument(help="A model.onnx, a bundle, or the name of a shipped model.")]
@@ -53,8 +60,40 @@ def zoo(as_json: Json = False) -> None:
     note("Each name can be given to inspect, build and eval.")
 
 
+PixelsOption = Annotated[
+    Pixels | None,
+    typer.Option(
+        help="The model's image has no quantizer, and is 8-bit pixels as 0..1 (unit) or as they are (pixels)."
+    ),
+]
+
+
+@contextmanager
+def _given_pixels(model: str, pixels: Pixels | None) -> Iterator[str]:
+    """The model; with `pixels` a copy for as long as it is needed, whose image has a quantizer."""
+    if pixels is None:
+        yield model
+        return
+    import onnx
+
+    from codesign.errors import ModelRefused
+    from codesign.onnx_image import with_image_quantizer
+    from codesign.onnx_read import load
+    from codesign.shipped import find_model
+
+    where, found = load(find_model(model))
+    made = with_image_quantizer(found, pixels.value, where)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / Path(where).name
+        onnx.save(made, path)
+        try:
+            yield str(path)
+        except ModelRefused as error:
+            raise ModelRefused(where, error.problems, error.done) from None
+
+
 @verb
-def inspect(model: Model, as_json: Json = False) -> None:
+def inspect(model: Model, pixels: PixelsOption = None, as_json: Json = False) -> None:
     """Show every layer: its integers, its multiply-accumulates, and the step of the engine that runs it.
 
     A model that cannot be compiled is refused with every reason at once (exit code 2).
@@ -64,8 +103,8 @@ def inspect(model: Model, as_json: Json = False) -> None:
     from codesign.plan import plan
     from codesign.shipped import find_model
 
-    with working("Reading the model"):
-        graph = import_model(find_model(model))
+    with working("Reading the model"), _given_pixels(model, pixels) as given:
+        graph = import_model(find_model(given))
         found = layers(graph)
         where = places(plan(graph).program)
     if as_json:
@@ -116,6 +155,7 @@ def build(
             metavar="BUNDLE", help="Take the engine of this bundle: one bitstream for both (else a new one)."
         ),
     ] = None,
+    pixels: PixelsOption = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a bundle: HLS C++, the program the engine walks, weights, manifest.
@@ -132,10 +172,11 @@ def build(
             raise PlanError("--flow hls4ml: has neither lanes nor an array. Leave --lanes and --array out.")
         if also or engine is not None:
             raise PlanError("--flow hls4ml: has no engine to share. Leave --also and --engine out.")
-        _build_streaming(model, output, board, io, as_json)
+        with _given_pixels(model, pixels) as given:
+            _build_streaming(given, output, board, io, as_json)
         return
-    with working("Building") as say:
-        facts = build_bundle(model, output, board, lanes, _array(array), say, also or (), engine)
+    with working("Building") as say, _given_pixels(model, pixels) as given:
+        facts = build_bundle(given, output, board, lanes, _array(array), say, also or (), engine)
     if as_json:
         print_json(facts)
         return

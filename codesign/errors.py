@@ -57,6 +57,6 @@ class ModelRefused(ModelError):
     """A readable model with parts outside the contract; `problems` lists every one of them."""
 
     def __init__(self, where: str, problems: Sequence[Problem], done: str = "be compiled") -> None:
-        self.problems = tuple(problems)
+        self.problems, self.done = tuple(problems), done
         what = "1 part cannot" if len(problems) == 1 else f"{len(problems)} parts cannot"
         super().__init__("\n  ".join([f"{where}: {what} {done}.", *map(str, problems)]))

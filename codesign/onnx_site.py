@@ -112,7 +112,8 @@ class Site:
             case Raw():
                 raise Refused(
                     f"reads the graph input {value.name!r} unquantized",
-                    f"Put a Quant of 8 signed bits and scale 2^-7 behind {value.name!r}.",
+                    f"Put a Quant of 8 signed bits and scale 2^-7 behind {value.name!r}, or, where it takes 8-bit "
+                    "pixels, say how it reads them: `codesign build --pixels`.",
                 )
             case Integers():
                 raise Refused(

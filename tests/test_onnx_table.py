@@ -203,7 +203,7 @@ def test_each_refusal_says_why():
     nodes = [helper.make_node("Sigmoid", ["image"], ["y.raw"], "f")]
     assert refused(of_codes(nodes)) == [
         "  Sigmoid 'f': reads the graph input 'image' unquantized. Put a Quant of 8 signed bits and scale 2^-7 behind "
-        "'image'."
+        "'image', or, where it takes 8-bit pixels, say how it reads them: `codesign build --pixels`."
     ]
     nodes = [*one("Sigmoid"), helper.make_node("MaxPool", ["y.raw"], ["m"], "pool", kernel_shape=[2, 2])]
     model = of_codes(nodes)

@@ -156,10 +156,10 @@ def test_pictures_are_doubled_in_size(name):
 
 
 def test_a_file_with_an_unquantized_image_is_refused_as_it_is():
-    """What docs/foreign.md says of it: quantized again it runs, see above, but not with the codes of the file."""
+    """What docs/foreign.md says of it; told how it reads pixels it is exact: test_espcn.py."""
     with pytest.raises(ModelRefused) as caught:
         import_model(ships("bsd300x3-espcn/subpixel/quant_model.onnx"))
     assert [str(problem) for problem in caught.value.problems] == [
         "Conv 'Conv_5': reads the graph input 'x.7' unquantized. Put a Quant of 8 signed bits and scale 2^-7 "
-        "behind 'x.7'."
+        "behind 'x.7', or, where it takes 8-bit pixels, say how it reads them: `codesign build --pixels`."
     ]
