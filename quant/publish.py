@@ -28,7 +28,7 @@ from quant.export import ExportError, export_onnx
 from quant.models import mac_count
 from quant.pipeline import FIGURES, accuracy, configuration, quantized_model
 from quant.preset import names, preset_name
-from quant.recipe import Recipe
+from quant.recipe import RECIPES, Recipe, load_recipe
 
 CARD = "codesign.card"  # key of the card in the file's metadata
 CHECKED = 8  # held-out images that torch and onnxruntime are compared on
@@ -102,9 +102,14 @@ def export_run(
 
 
 def _preset_option(recipe: Recipe) -> str:
-    """What the command needs to say of the preset; those that are no file of ours are in the run's recipe.json."""
-    name = preset_name(recipe.preset)
-    return "" if name == Recipe.preset else f" -p {name if name in names() else 'PRESET'} -o RUN"
+    """What the command needs to say of a preset that is not the recipe's own.
+
+    Those that are no file of ours are in the run's recipe.json.
+    """
+    name, theirs = preset_name(recipe.preset), Recipe.preset
+    if (RECIPES / f"{recipe.title}.toml").is_file():
+        theirs = load_recipe(recipe.title).preset
+    return "" if name == preset_name(theirs) else f" -p {name if name in names() else 'PRESET'} -o RUN"
 
 
 def _stages(recipe: Recipe) -> list[tuple[str, Any]]:
@@ -204,15 +209,15 @@ def _curves(run: Path) -> Any:
         axes.set(
             title=stage,
             xlabel="thousand images",
-            ylim=(0, np.percentile([e["loss"] for e in lines], 98) * 1.05),
+            ylim=(0, np.percentile([e["loss"] for e in lines], 98) * 1.4),  # with room for the legends
         )
         if measured := _log(run, stage, "ap50"):
             images = np.interp([e["step"] for e in measured], [e["step"] for e in lines], seen / 1000)
             right = axes.twinx()
             right.plot(images, [e["ap50"] for e in measured], "k.--", label="AP50, validation", linewidth=1)
             right.set_ylim(0, 1)
-            right.legend(fontsize=7, loc="upper center")
-        axes.legend(fontsize=7)
+            right.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="upper right")
         axes.grid(alpha=0.3)
     return figure
 

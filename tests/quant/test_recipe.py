@@ -1,7 +1,10 @@
 """Recipes: what ships parses, what is wrong is said at once."""
 
+from dataclasses import replace
+
 import pytest
 
+from quant.publish import _preset_option
 from quant.recipe import RECIPES, RecipeError, load_recipe, parse_recipe
 
 GOOD = {
@@ -64,3 +67,15 @@ def test_unknown_recipe_and_unreadable_file(tmp_path):
     path.write_text("model = ")
     with pytest.raises(RecipeError, match="r.toml: not TOML"):
         load_recipe(str(path))
+
+
+def test_a_card_names_the_preset_that_is_not_the_recipe_s():
+    tiny = load_recipe("codenet-tiny")
+    assert _preset_option(tiny) == ""
+    assert _preset_option(replace(tiny, preset="w8a8")) == " -p w8a8 -o RUN"
+    assert (
+        _preset_option(replace(tiny, preset={"extends": "w4a8", "percentile": 99.0})) == " -p PRESET -o RUN"
+    )
+    mine = replace(tiny, name="mine")
+    assert _preset_option(mine) == f" -p {tiny.preset} -o RUN"
+    assert _preset_option(replace(mine, preset="w4a8")) == ""
